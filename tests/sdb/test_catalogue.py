@@ -1,6 +1,6 @@
-"""Versions, whatever the imports: one after another, and one for each processing."""
+"""Versions, whatever the imports: one after another, one for each processing, none for a repeat."""
 
-from collections import Counter
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,31 +12,33 @@ from alembic.migration import MigrationContext
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batuta.sdb.catalogue import Catalogue, ImportResult, NewProduct
+from batuta.sdb.catalogue import Catalogue, ImportResult
+from batuta.sdb.new_product import NewProduct
 from batuta.sdb.tables import METADATA, MIGRATIONS, OUTBOX
 from batuta.service.database import open_database
 
-Import = tuple[str, str, str | None]
+Import = tuple[str, str, str | None, str]
 
 imports = st.lists(
     st.tuples(
         st.sampled_from("AB"),
         st.sampled_from(["o1", "o2"]),
         st.one_of(st.none(), st.sampled_from(["p1", "p2", "p3"])),
+        st.sampled_from("xy"),
     ),
     max_size=20,
 )
 
 
-def new(product: str, obs_id: str, processing_id: str | None) -> NewProduct:
+def new(product: str, obs_id: str, processing_id: str | None, content: str = "") -> NewProduct:
     return NewProduct(
         product=product,
         obs_id=obs_id,
         # A processing is of one observation.
         processing_id=processing_id and f"{processing_id}-{obs_id}",
         attempt=None,
-        sha256="0" * 64,
-        size=0,
+        sha256=hashlib.sha256(content.encode()).hexdigest(),
+        size=len(content),
         media_type="text/plain",
         filename=None,
         metadata={},
@@ -54,7 +56,7 @@ def record(engine: sa.Engine, catalogue: Catalogue, product: NewProduct) -> Impo
 
 @settings(max_examples=30, deadline=None)
 @given(imports)
-def test_versions_have_no_gaps_and_a_processing_has_one(asked: list[Import]) -> None:
+def test_versions_have_no_gaps_and_an_import_sent_again_has_one(asked: list[Import]) -> None:
     with (
         TemporaryDirectory() as folder,
         open_database(f"sqlite:///{folder}/sdb.db", MIGRATIONS) as engine,
@@ -63,19 +65,20 @@ def test_versions_have_no_gaps_and_a_processing_has_one(asked: list[Import]) -> 
         recorded = [record(engine, catalogue, new(*one)) for one in asked]
         with engine.connect() as connection:
             outbox = connection.execute(sa.select(OUTBOX).order_by(OUTBOX.c.id)).all()
-    made = [r.stored for r in recorded if r.is_new]
-    for (product, obs_id), count in Counter((p.product, p.obs_id) for p in made).items():
-        versions = [p.version for p in made if (p.product, p.obs_id) == (product, obs_id)]
-        assert versions == list(range(1, count + 1))
-    distinct = {(p, o, i) for p, o, i in asked if i is not None}
-    assert len(made) == len(distinct) + sum(i is None for _, _, i in asked)
-    by_processing: dict[tuple[str, str], set[int]] = {}
-    for stored in (r.stored for r in recorded if r.stored.processing_id):
-        key = (stored.product, stored.processing_id or "")
-        by_processing.setdefault(key, set()).add(stored.version)
-    assert {len(versions) for versions in by_processing.values()} <= {1}
+    versions: dict[tuple[str, str], list[tuple[str | None, str]]] = {}
+    for (product, obs_id, processing, content), outcome in zip(asked, recorded, strict=True):
+        made = versions.setdefault((product, obs_id), [])
+        by_it = [number for number, each in enumerate(made, 1) if each[0] == processing]
+        if processing is not None:
+            repeated = by_it[-1] if by_it else None
+        else:
+            repeated = len(made) if made[-1:] == [(None, content)] else None
+        if repeated is None:
+            made.append((processing, content))
+        assert outcome.is_new is (repeated is None)
+        assert outcome.stored.version == (repeated or len(made))
     assert [(e.event["product"], e.event["version"]) for e in outbox] == [
-        (p.product, p.version) for p in made
+        (one.stored.product, one.stored.version) for one in recorded if one.is_new
     ]
 
 

@@ -80,13 +80,13 @@ def test_the_client_gives_up_after_retry_for_s(make_file: MakeFile) -> None:
         client.import_file(make_file(b"x"), "A", "o1")
 
 
-def test_an_import_without_a_processing_is_not_resent(make_file: MakeFile) -> None:
-    with disconnecting_server() as (url, received), SdbClient(url, retry_for_s=1) as client:
-        with pytest.raises(ServiceError, match="cannot be reached"):
-            client.import_file(make_file(b"x"), "A", "o1")
-        assert len(received) == 1
-        with pytest.raises(ServiceError, match="retried for 1 s"):
-            client.import_file(make_file(b"x"), "A", "o1", processing_id="p1")
+@pytest.mark.parametrize("processing_id", [None, "p1"])
+def test_an_import_that_was_cut_is_sent_again(
+    make_file: MakeFile, processing_id: str | None
+) -> None:
+    with disconnecting_server() as (url, received), SdbClient(url, retry_for_s=0.5) as client:
+        with pytest.raises(ServiceError, match=r"retried for 0\.5 s"):
+            client.import_file(make_file(b"x"), "A", "o1", processing_id=processing_id)
         assert len(received) > 2
 
 

@@ -1,6 +1,7 @@
 """Commits: what waits shares one; what fails of it fails alone."""
 
 import asyncio
+import uuid
 from collections.abc import Awaitable, Iterator
 from dataclasses import astuple
 from functools import partial
@@ -31,13 +32,15 @@ def commits(engine: sa.Engine) -> list[sa.Connection]:
 
 
 async def record_at_once(
-    engine: sa.Engine, asked: list[tuple[str, str, str | None]]
+    engine: sa.Engine, asked: list[tuple[str, str, str | None]], content: str | None = None
 ) -> list[ImportResult | BaseException]:
+    """Record each of `asked`, of bytes of its own unless they are given."""
     catalogue = Catalogue(engine, "http://sdb")
     async with Committer(engine) as committer:
         record = partial(committer.commit_item, catalogue.record_all)
         outcomes: list[ImportResult | BaseException] = await asyncio.gather(
-            *(record(new(*one)) for one in asked), return_exceptions=True
+            *(record(new(*one, content or uuid.uuid4().hex)) for one in asked),
+            return_exceptions=True,
         )
         return outcomes
 
@@ -90,18 +93,19 @@ async def test_what_fails_fails_alone_and_leaves_nothing(engine: sa.Engine) -> N
 
     def taken(connection: sa.Connection) -> None:
         """Record, then break a rule of the database."""
-        catalogue.record_all(connection, [new("A", "o1", None)])
+        catalogue.record_all(connection, [new("A", "o1", None, uuid.uuid4().hex)])
         values = connection.execute(sa.select(PRODUCTS).limit(1)).one()
         connection.execute(sa.insert(PRODUCTS), {**values._mapping, "id": None})
 
     def surprised(connection: sa.Connection) -> None:
-        catalogue.record_all(connection, [new("A", "o1", None)])
+        catalogue.record_all(connection, [new("A", "o1", None, uuid.uuid4().hex)])
         raise ZeroDivisionError
 
     async with Committer(engine) as committer:
 
         def good() -> Awaitable[ImportResult]:
-            return committer.commit_item(catalogue.record_all, new("A", "o1", None))
+            one = new("A", "o1", None, uuid.uuid4().hex)
+            return committer.commit_item(catalogue.record_all, one)
 
         outcomes = await asyncio.gather(
             good(),
@@ -144,3 +148,19 @@ async def test_two_processes_of_the_sdb_take_turns(engine: sa.Engine) -> None:
         )
     everything = [one for recorded in both for one in recorded]
     assert sorted(versions(everything)) == sorted([*range(1, 21), *range(1, 21)])
+
+
+async def test_the_same_imported_at_once_by_two_processes_is_one_version(
+    engine: sa.Engine,
+) -> None:
+    asked: list[tuple[str, str, str | None]] = [("A", "o1", None)] * 3
+    with open_database(
+        engine.url.render_as_string(hide_password=False), MIGRATIONS
+    ) as other_engine:
+        both = await asyncio.gather(
+            *(record_at_once(each, asked, "same") for each in (engine, other_engine) * 5)
+        )
+    outcomes = [one for recorded in both for one in recorded if isinstance(one, ImportResult)]
+    assert versions([*outcomes]) == [1] * 30
+    assert [one.is_new for one in outcomes].count(True) == 1
+    assert rows(engine, PRODUCTS) == rows(engine, OUTBOX) == 1

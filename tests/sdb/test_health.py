@@ -4,6 +4,7 @@ import contextlib
 import logging
 import shutil
 import sqlite3
+import uuid
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from http import HTTPStatus
@@ -57,9 +58,10 @@ def is_well(sdb: str) -> bool:
     return not problems(sdb)
 
 
-def import_status(sdb: str) -> tuple[int, str | None, str]:
+def import_status(sdb: str, content: bytes | None = None) -> tuple[int, str | None, str]:
+    """Import `content`, or bytes that were not imported before."""
     with httpx.Client(base_url=sdb, timeout=60) as http:
-        answer = post(http, *NAMED, ("file", b"bytes"))
+        answer = post(http, *NAMED, ("file", content or uuid.uuid4().bytes))
     return answer.status_code, answer.headers.get("retry-after"), answer.json().get("detail", "")
 
 
@@ -152,7 +154,12 @@ def until_full(sdb: str) -> None:
     """Import until the database takes no more."""
     with httpx.Client(base_url=sdb) as http:
         for _ in range(1000):
-            answer = post(http, *NAMED, ("metadata", f'{{"a": "{"x" * 10_000}"}}'), ("file", b"x"))
+            answer = post(
+                http,
+                *NAMED,
+                ("metadata", f'{{"a": "{"x" * 10_000}"}}'),
+                ("file", uuid.uuid4().bytes),
+            )
             if answer.status_code == 503:
                 assert "database or disk is full" in answer.json()["detail"]
                 return
@@ -288,7 +295,7 @@ def test_a_bucket_keeps_what_is_imported(
     make_settings: MakeSettings, bucket: Bucket, bucket_settings: dict[str, object]
 ) -> None:
     with serving(open_sdb, make_settings(**bucket_settings)) as sdb:
-        assert import_status(sdb)[0] == 201
+        assert import_status(sdb, b"bytes")[0] == 201
         assert httpx.get(f"{sdb}/products/QPO_ECL/sb1/data").content == b"bytes"
         assert eventually_sync(lambda: is_well(sdb))
     assert list(bucket.objects.values()) == [b"bytes"]

@@ -74,7 +74,7 @@ def test_each_import_is_a_new_version(sdb_on_each: str, make_file: Callable[[byt
     with SdbClient(sdb_on_each) as client:
         versions = [
             client.import_file(make_file(content), "QPO_ECL", "sb1").version
-            for content in (b"one", b"two", b"two")
+            for content in (b"one", b"two", b"one")
         ]
         other = client.import_file(make_file(b"one"), "QPO_ECL", "sb2").version
     assert versions == [1, 2, 3]

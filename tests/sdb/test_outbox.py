@@ -89,7 +89,9 @@ async def test_imports_go_on_while_nats_is_away_and_are_announced_in_order_when_
         stored = [client.import_file(make_file(b"0"), "LC", "sb0")]
         await announced(own_nats, 1)
         own_nats.stop()
-        stored += [client.import_file(make_file(b"x"), "LC", f"sb{n % 7}") for n in range(1, 20)]
+        stored += [
+            client.import_file(make_file(b"%d" % n), "LC", f"sb{n % 7}") for n in range(1, 20)
+        ]
         assert waiting(sdb_on_each) == 19
         own_nats.start()
         events = await announced(own_nats, 20)

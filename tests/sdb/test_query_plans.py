@@ -8,9 +8,10 @@ from itertools import product as combinations
 import pytest
 import sqlalchemy as sa
 
-from batuta.sdb.catalogue import Catalogue, NewProduct
+from batuta.sdb.catalogue import Catalogue
 from batuta.sdb.lists import ProductQuery
 from batuta.sdb.lookup import Lookup, find_versions
+from batuta.sdb.new_product import NewProduct
 from batuta.sdb.tables import MIGRATIONS, PRODUCTS
 from batuta.service.database import open_database
 from tests.support.query_plans import costly_queries, recorded
@@ -54,7 +55,8 @@ def test_no_list_reads_or_sorts_a_whole_table(engine: sa.Engine) -> None:
 def test_recording_reads_no_whole_table(engine: sa.Engine) -> None:
     catalogue = Catalogue(engine, "http://sdb")
     with recorded(engine) as statements, engine.begin() as connection:
-        catalogue.record_all(connection, [NEW, replace(NEW, obs_id="o2", processing_id="p2")])
+        others = (replace(NEW, obs_id="o2", processing_id=each) for each in ("p2", None))
+        catalogue.record_all(connection, [NEW, *others])
     costly = costly_queries(engine, statements, BIG)
     assert not [step for steps in costly.values() for step in steps if "SCAN" in step.upper()]
 
@@ -73,6 +75,7 @@ def test_no_lookup_reads_or_sorts_a_whole_table(engine: sa.Engine) -> None:
             )
             catalogue.page(ProductQuery(product="A", obs_id="o1", withdrawn=withdrawn))
         catalogue.find_repeated(NEW)
+        catalogue.find_repeated(replace(NEW, processing_id=None))
     costly = costly_queries(engine, statements, BIG)
     # What was found, a version or few for each thing asked for, may be sorted.
     assert not [step for steps in costly.values() for step in steps if "SCAN" in step.upper()]

@@ -14,9 +14,8 @@ ALL = [("A", "o1", 1), ("B", "o1", 1), ("A", "o2", 1), ("A", "o1", 2), ("B", "o1
 @pytest.fixture
 def archive(sdb_on_each: str, make_file: Any) -> SdbClient:
     client = SdbClient(sdb_on_each, retry_for_s=10)
-    path: Path = make_file(b"x")
-    for product, obs_id, _ in ALL:
-        client.import_file(path, product, obs_id)
+    for product, obs_id, version in ALL:
+        client.import_file(make_file(b"%d" % version), product, obs_id)
     return client
 
 

@@ -44,7 +44,7 @@ def test_connections_that_the_database_dropped_are_made_again(
         client.import_file(make_file(b"x"), "A", "o1")
         close_database(postgresql_server, url)
         run_sql(postgresql_server, opening(database_name(url)))
-        assert client.import_file(make_file(b"x"), "A", "o1").version == 2
+        assert client.import_file(make_file(b"y"), "A", "o1").version == 2
 
 
 def test_a_lost_database_is_reported_and_the_service_goes_on(

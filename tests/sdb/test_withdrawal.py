@@ -174,8 +174,8 @@ async def test_it_is_announced_once_with_the_version_that_is_left(
 ) -> None:
     settings = make_settings(nats_url=own_nats.url)
     with serving(open_sdb, settings) as url, SdbClient(url) as client:
-        for _ in range(2):
-            client.import_file(make_file(b"a"), "A", "o1")
+        for content in (b"a", b"b"):
+            client.import_file(make_file(content), "A", "o1")
         for version in (2, 2, 1):
             client.withdraw("A", "o1", version, "wrong gain")
         *_, second, first = await announced(own_nats, 4)

@@ -1,9 +1,8 @@
 """The catalogue: one record per imported version, with its lineage."""
 
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import quote
@@ -14,25 +13,21 @@ from batuta.json_values import carriable, json_problem
 from batuta.messaging import DataAvailable, DataEvent, DataWithdrawn, utc_now
 from batuta.messaging.events import DATA_TYPE, WITHDRAWN_TYPE
 from batuta.sdb.lists import ProductQuery, list_products
+from batuta.sdb.new_product import NewProduct
 from batuta.sdb.outbox import Announcement
-from batuta.sdb.quicklook_records import NewQuicklook, insert_given
+from batuta.sdb.quicklook_records import insert_given
 from batuta.sdb.records import InputRef, Lineage, LineageNode, StoredProduct
+from batuta.sdb.repeats import equal_newest_versions, imports_of_processings, without_repeats
 from batuta.sdb.tables import CONTENTS, OUTBOX, PRODUCTS, rank
 from batuta.service.database import UNAVAILABLE, insert, reading, unavailable_reason
 from batuta.service.pagination import Page
 from batuta.service.problems import ProblemError
-from batuta.stages import Stage
 from batuta.work_classes import WorkClass
 
 MAX_LISTED_NAMES: Final = 20
 """Products listed in a "not found" answer."""
 
 # Built once: compiling these statements costs more than executing them.
-_SELECT_BY_PROCESSING: Final = (
-    sa.select(PRODUCTS)
-    .where(PRODUCTS.c.processing_id.in_(sa.bindparam("ids", expanding=True)))
-    .order_by(PRODUCTS.c.version)
-)
 _NEXT_VERSION: Final = sa.select(sa.func.coalesce(sa.func.max(PRODUCTS.c.version), 0) + 1).where(
     PRODUCTS.c.product == sa.bindparam("of_product"),
     PRODUCTS.c.obs_id == sa.bindparam("of_obs_id"),
@@ -49,32 +44,6 @@ _SELECT_ANNOUNCED: Final = (
     sa.select(OUTBOX.c.id).order_by(OUTBOX.c.id.desc()).limit(sa.bindparam("count"))
 )
 _INSERT_PROBE: Final = sa.insert(OUTBOX).returning(OUTBOX.c.id)
-
-MAX_RECORDED_TOGETHER: Final = 250
-"""Imports that share a statement: a bound on its parameters."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class NewProduct:
-    """A product to record, whose bytes are in the store already, unless they are its `content`."""
-
-    product: str
-    obs_id: str
-    sha256: str
-    size: int
-    media_type: str
-    filename: str | None
-    metadata: Mapping[str, Any]
-    provider: str | None
-    processing_id: str | None
-    attempt: int | None
-    inputs: tuple[InputRef, ...]
-    stage: Stage | None = None
-    code: str | None = None
-    graph_version: str | None = None
-    work_class: WorkClass | None = None
-    content: bytes | None = None
-    quicklook: NewQuicklook | None = None
 
 
 @dataclass(frozen=True)
@@ -112,11 +81,12 @@ class Catalogue:
 
         For `Committer.commit_item`. A processing imports a product once: a repeat returns the
         first record. Once that was withdrawn, a later attempt imports another; a repeat must not
-        bring it back. The problem of one is 409: that processing imported the product for another
-        observation, or for another provider.
+        bring it back. What names no processing repeats the newest version if its bytes and all
+        that it says are the same. The problem of one is 409: that processing imported the product
+        for another observation, or for another provider.
         """
         outcomes: list[ImportResult | ProblemError] = []
-        for batch in _without_repeats(news):
+        for batch in without_repeats(news):
             outcomes += self._record_batch(connection, batch)
         return outcomes
 
@@ -143,8 +113,11 @@ class Catalogue:
         ]
         if small:
             connection.execute(insert(connection, CONTENTS).on_conflict_do_nothing(), small)
-        rows = [_row(new, created) for new in news]
-        connection.execute(_INSERT_PRODUCT, rows)
+        rows = [new.row(created) for new in news]
+        connection.execute(
+            _INSERT_PRODUCT,
+            [{**row, "of_product": row["product"], "of_obs_id": row["obs_id"]} for row in rows],
+        )
         versions = connection.scalars(_SELECT_INSERTED, {"last": last})
         stored = [
             self._model({**row, "version": version})
@@ -276,11 +249,11 @@ class Catalogue:
         self, connection: sa.Connection, news: Sequence[NewProduct]
     ) -> list["ImportResult | ProblemError | None"]:
         """Return, for each of `news`, the import that it repeats, or the problem with that."""
-        ids = [new.processing_id for new in news if new.processing_id is not None]
-        rows = connection.execute(_SELECT_BY_PROCESSING, {"ids": ids}).all() if ids else ()
-        newest = {(row.processing_id, row.product): row for row in rows}
-        found = (newest.get((new.processing_id, new.product)) for new in news)
-        return [self._repeated(new, row) for new, row in zip(news, found, strict=True)]
+        by_processing = imports_of_processings(connection, news)
+        outcomes = [self._repeated(new, row) for new, row in zip(news, by_processing, strict=True)]
+        for place, row in equal_newest_versions(connection, news).items():
+            outcomes[place] = ImportResult(self._stored(row))
+        return outcomes
 
     def _repeated(
         self, new: NewProduct, row: sa.Row[Any] | None
@@ -327,44 +300,6 @@ class Catalogue:
 def _is_later(new: NewProduct, row: sa.Row[Any]) -> bool:
     """Return whether an import is of a later attempt than a row; without a number, it may be."""
     return new.attempt is None or row.attempt is None or new.attempt > row.attempt
-
-
-def _without_repeats(news: Sequence[NewProduct]) -> Iterator[list[NewProduct]]:
-    """Split `news` into batches in which no processing imports a product twice."""
-    batch: list[NewProduct] = []
-    imported: set[tuple[str, str]] = set()
-    for new in news:
-        by = (new.processing_id, new.product) if new.processing_id is not None else None
-        if by in imported or len(batch) == MAX_RECORDED_TOGETHER:
-            yield batch
-            batch, imported = [], set()
-        batch.append(new)
-        if by is not None:
-            imported.add(by)
-    if batch:
-        yield batch
-
-
-def _row(new: NewProduct, created: datetime) -> dict[str, Any]:
-    return {
-        "product": new.product,
-        "obs_id": new.obs_id,
-        "sha256": new.sha256,
-        "size": new.size,
-        "media_type": new.media_type,
-        "filename": new.filename,
-        "metadata": dict(new.metadata),
-        "provider": new.provider,
-        "processing_id": new.processing_id,
-        "attempt": new.attempt,
-        "inputs": [ref.model_dump() for ref in new.inputs],
-        "stage": new.stage,
-        "code": new.code,
-        "graph_version": new.graph_version,
-        "created": created,
-        "of_product": new.product,
-        "of_obs_id": new.obs_id,
-    }
 
 
 def _announcement(stored: StoredProduct, work_class: WorkClass | None) -> dict[str, Any]:

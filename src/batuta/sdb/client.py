@@ -58,10 +58,6 @@ T = TypeVar("T")
 M = TypeVar("M", bound=BaseModel)
 
 
-def _always() -> bool:
-    return True
-
-
 class SdbClient:
     """A connection to the product database, to be used in a ``with`` block.
 
@@ -128,10 +124,10 @@ class SdbClient:
     ) -> StoredProduct:
         """Import the file at `path` as the next version of `product` for `obs_id`.
 
-        With a `processing_id` the import is idempotent, and retried after any failure: the sdb
-        returns the first record, whose `sha256` differs if its bytes did (a warning is logged).
-        Without one, nothing is resent once sending the file has
-        started.
+        It is retried while the sdb cannot be reached: what is sent again is answered with the
+        record that it repeats. With a `processing_id`, that is the first one of the processing,
+        whose `sha256` differs if its bytes did (a warning is logged); without, the newest version,
+        if its bytes and all that is said of it are the same.
 
         Parameters
         ----------
@@ -187,10 +183,7 @@ class SdbClient:
 
         picture = quicklook.read_bytes() if quicklook is not None else None
         body = ImportBody(path, kind, fields, sha256, picture)
-        stored = self._with_retries(
-            lambda: self._send_import(body),
-            repeatable=lambda: processing_id is not None or not body.started,
-        )
+        stored = self._with_retries(lambda: self._send_import(body))
         if stored.sha256 != body.sent_sha256:
             LOG.warning(
                 "%s of %s: processing %s had imported it with other bytes, which are kept: "
@@ -362,18 +355,15 @@ class SdbClient:
             part.write_bytes(response.content)
             part.replace(to)
 
-    def _with_retries(self, call: Callable[[], T], repeatable: Callable[[], bool] = _always) -> T:
-        """Return what `call` returns, retrying while the sdb cannot be reached.
-
-        `repeatable` says, after a failure, whether a retry cannot have a second effect.
-        """
+    def _with_retries(self, call: Callable[[], T]) -> T:
+        """Return what `call` returns, retrying while the sdb cannot be reached."""
         deadline = time.monotonic() + self._retry_for_s
         wait_s = MIN_WAIT_S
         while True:
             try:
                 return call()
             except ServiceError as exc:
-                if not (_is_transient(exc) and repeatable()):
+                if not _is_transient(exc):
                     raise
                 if time.monotonic() + wait_s > deadline:
                     error = ServiceError(f"{exc} (retried for {self._retry_for_s:g} s)", exc.status)

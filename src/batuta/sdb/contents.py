@@ -58,9 +58,13 @@ class Contents:
         self._store = store
         self._small_file_bytes = small_file_bytes
 
-    def is_small(self, content: bytes) -> bool:
-        """Return whether bytes are kept in the database."""
-        return len(content) <= self._small_file_bytes
+    def describe(self, content: bytes) -> KeptBytes:
+        """Return what a record says of bytes, with their content if that is to be committed too."""
+        small = SmallFile(content)
+        is_small = len(content) <= self._small_file_bytes
+        return KeptBytes(
+            sha256=small.sha256, size=small.size, content=content if is_small else None
+        )
 
     def keep(self, content: bytes) -> KeptBytes:
         """Store bytes durably, unless they are to be committed with their record. It blocks.
@@ -70,14 +74,17 @@ class Contents:
         StoreError
             If the store cannot write them.
         """
-        small = SmallFile(content)
-        if self.is_small(content):
-            return KeptBytes(sha256=small.sha256, size=small.size, content=content)
+        kept = self.describe(content)
+        if kept.content is None:
+            self.store(content)
+        return kept
+
+    def store(self, content: bytes) -> None:
+        """Store bytes durably; as `keep`, whatever their size."""
         with self._receiving() as upload:
             with file_errors():
                 upload.write([content])
             self._store.put(upload)
-        return KeptBytes(sha256=small.sha256, size=small.size, content=None)
 
     async def read(self, stored: Recorded, start: int, stop: int) -> AsyncIterator[memoryview]:
         """Yield the bytes ``[start, stop)`` of a product, a chunk at a time.

@@ -46,8 +46,6 @@ class ImportBody:
         The path that it is to be sent to, with its query.
     headers : dict
         The content type, and the length in bytes.
-    started : bool
-        Whether iterating has started.
     sent_sha256 : str or None
         The digest that was sent last, in lower-case hexadecimal.
 
@@ -74,7 +72,6 @@ class ImportBody:
             raise ServiceError(f"file {encodable(path.name)}: its name {problem}; rename it")
         self._form: _Form | None = None
         self._before = b""
-        self.started = False
         self.sent_sha256: str | None = None
         bare = None
         if quicklook is None:
@@ -91,7 +88,6 @@ class ImportBody:
         }
 
     def __iter__(self) -> Iterator[bytes]:
-        self.started = True
         digest = hashlib.sha256()
         if self._before:
             yield self._before

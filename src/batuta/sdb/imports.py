@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
 from typing import Final, TypeVar
@@ -14,10 +14,11 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
 from batuta.quicklook import MAX_GIVEN_BYTES, CannotDrawError, check_image
-from batuta.sdb.catalogue import Catalogue, ImportResult, NewProduct
+from batuta.sdb.catalogue import Catalogue, ImportResult
 from batuta.sdb.contents import Contents
 from batuta.sdb.fields import MAX_FIELDS_BYTES, QUICKLOOK, BodyDecoder, ImportRequest
 from batuta.sdb.metrics import SdbMetrics
+from batuta.sdb.new_product import NewProduct
 from batuta.sdb.outbox import Announcement
 from batuta.sdb.quicklook_records import NewQuicklook
 from batuta.sdb.store import ProductStore, SmallFile, StoreError, Upload, file_errors
@@ -119,14 +120,15 @@ class Importer:
                 if decoder.waiting_bytes >= WRITE_BYTES:
                     await writer.write(decoder.take())
             asked = decoder.finish()
-            kind = None
+            picture = None
             if asked.quicklook is not None:
                 # In a thread: its library is imported then, and parses the head of a file.
-                kind = await run_in_threadpool(_media_type_of, asked.quicklook)
-            new, recorded = await writer.finish(decoder.take(), partial(self._store, asked))
-        if recorded is None and asked.quicklook is not None and kind is not None:
-            keep = partial(self._keep_quicklook, new, asked.quicklook, kind)
-            new, recorded = await run_in_threadpool(keep)
+                picture = await run_in_threadpool(self._describe_quicklook, asked.quicklook)
+            new, recorded = await writer.finish(
+                decoder.take(), partial(self._store, asked, picture)
+            )
+        if recorded is None and asked.quicklook is not None:
+            recorded = await run_in_threadpool(self._store_quicklook, new, asked.quicklook)
         if recorded is None:
             recorded = await self.committer.commit_item(self.catalogue.record_all, new)
         if recorded.announcement is not None:
@@ -135,7 +137,7 @@ class Importer:
         return recorded
 
     def _store(
-        self, asked: ImportRequest, received: Upload | SmallFile
+        self, asked: ImportRequest, picture: NewQuicklook | None, received: Upload | SmallFile
     ) -> tuple[NewProduct, ImportResult | None]:
         """Store what was received, unless it repeats an import: then return that one too.
 
@@ -147,7 +149,7 @@ class Importer:
                 f"file: its SHA-256 is {received.sha256}, not {asked.sha256} as declared; "
                 "nothing was recorded",
             )
-        new = _new_product(asked, received)
+        new = _new_product(asked, picture, received)
         if isinstance(received, SmallFile):
             return new, None
         repeated = self.catalogue.find_repeated(new)
@@ -155,19 +157,26 @@ class Importer:
             self.store.put(received)
         return new, repeated
 
-    def _keep_quicklook(
-        self, new: NewProduct, content: bytes, media_type: str
-    ) -> tuple[NewProduct, ImportResult | None]:
-        """Keep the quicklook of an import, unless that repeats another: then return that one."""
-        if not self.contents.is_small(content):
-            repeated = self.catalogue.find_repeated(new)
-            if repeated is not None:
-                return new, repeated
-        kept = self.contents.keep(content)
-        picture = NewQuicklook(
-            sha256=kept.sha256, size=kept.size, content=kept.content, media_type=media_type
+    def _describe_quicklook(self, content: bytes) -> NewQuicklook:
+        kept = self.contents.describe(content)
+        return NewQuicklook(
+            sha256=kept.sha256,
+            size=kept.size,
+            content=kept.content,
+            media_type=_media_type_of(content),
         )
-        return replace(new, quicklook=picture), None
+
+    def _store_quicklook(self, new: NewProduct, content: bytes) -> ImportResult | None:
+        """Store the quicklook of an import, unless that repeats another: then return that one.
+
+        A small one is stored with its record, where a repeat is found as well.
+        """
+        if new.quicklook is None or new.quicklook.content is not None:
+            return None
+        repeated = self.catalogue.find_repeated(new)
+        if repeated is None:
+            self.contents.store(content)
+        return repeated
 
     @asynccontextmanager
     async def _receiving(self) -> AsyncIterator["_UploadWriter"]:
@@ -308,7 +317,9 @@ class _UploadWriter:
         return finished
 
 
-def _new_product(asked: ImportRequest, received: Upload | SmallFile) -> NewProduct:
+def _new_product(
+    asked: ImportRequest, picture: NewQuicklook | None, received: Upload | SmallFile
+) -> NewProduct:
     return NewProduct(
         product=asked.product,
         obs_id=asked.obs_id,
@@ -326,6 +337,7 @@ def _new_product(asked: ImportRequest, received: Upload | SmallFile) -> NewProdu
         code=asked.code,
         graph_version=asked.graph_version,
         content=received.content if isinstance(received, SmallFile) else None,
+        quicklook=picture,
     )
 
 

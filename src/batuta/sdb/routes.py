@@ -130,8 +130,9 @@ def import_router(importer: Importer) -> ServiceRouter:
     async def import_product(request: Request) -> Response:
         """Import a file as the next version of a product.
 
-        With a `processing_id` the import is idempotent: a repeat answers 200 with the first
-        record.
+        What repeats an import is answered 200 with the version that it repeats: that of its
+        `processing_id`; without one, the newest, if its bytes and all that is said of it are the
+        same.
         """
         return await _imported(importer, request, _form)
 

@@ -51,6 +51,7 @@ def violations(orchestra: "Orchestra") -> list[str]:
     }
     return [
         *_lost(orchestra, versions),
+        *_sent_again(orchestra, versions),
         *_not_once(versions, claims),
         *_wrong_lineage(orchestra, versions, claims),
         *_not_made(versions),
@@ -65,6 +66,15 @@ def _lost(orchestra: "Orchestra", versions: list[Row]) -> Iterator[str]:
         digest = _sha256(f"{each.obs_id} {each.content}")
         if held.get((each.product, each.obs_id, version)) != digest:
             yield f"lost: {each.product} of {each.obs_id}, acknowledged as version {version}"
+
+
+def _sent_again(orchestra: "Orchestra", versions: list[Row]) -> Iterator[str]:
+    """An input is one version, however often it was sent, unless another came in between."""
+    planned = Counter((each.product, each.obs_id) for each in orchestra.plan.imports)
+    held = Counter((row["product"], row["obs_id"]) for row in versions)
+    for what, times in planned.items():
+        if times == 1 and held[what] > 1:
+            yield f"{what[0]} of {what[1]}: sent once or again, and {held[what]} versions"
 
 
 def _not_once(versions: list[Row], claims: Mapping[str, Row]) -> Iterator[str]:
