@@ -45,7 +45,7 @@ def reason_of(exc: Exception) -> str:
     ``<operation> in 1.3ms, after 2 retries - <reason>: <the answer, in XML>``, and then, for pages,
     the state of the library.
     """
-    if isinstance(exc, FileNotFoundError):
+    if isinstance(exc, FileNotFoundError) or "NoSuchBucket" in str(exc):
         return "no such bucket"
     first_line = str(exc).partition("\n")[0]
     reason = one_line(first_line.rpartition(" - ")[2].partition("<")[0]).rstrip(": ")

@@ -106,6 +106,37 @@ def test_a_run_is_not_resumed_from_the_tiles_of_another_object(
         np.testing.assert_array_equal(pixels_of(out), np.where(pixels == 7, np.nan, pixels * 2))
 
 
+@pytest.mark.parametrize("mode", ["sequential", TWO], ids=["sequential", "multiprocessing"])
+def test_a_group_in_a_bucket_becomes_another_one(
+    bucket: S3Server, tmp_path: Path, mode: Any
+) -> None:
+    store = bucket.store()
+    url, array = "s3://bucket/z/a.zarr", "s3://bucket/z/b.zarr/b"
+    map_tiles(np.positive, tmp_path / "dem.tif", out=url, tile=32, mode=mode, nodata=7)
+    group = {each for each in bucket.keys() if each.startswith("z/a.zarr/")}  # noqa: SIM118
+    assert group >= {"z/a.zarr/.zmetadata", "z/a.zarr/a/0.0", "z/a.zarr/a/3.2"}
+    assert is_complete(bucket, "z/a.zarr")
+    obstore.put(store, "z/b.zarr/b/99.99", b"of an earlier group")
+    mapped = map_tiles(doubled, url, out="s3://bucket/z/b.zarr", tile=64, mode=mode, nodata=7)
+    assert mapped.plan.grid == (2, 2)
+    assert "s3://bucket/z/b.zarr" in mapped._repr_html_()
+    assert "z/b.zarr/b/99.99" not in bucket.keys()  # noqa: SIM118 - a method of its own
+    for again in (mapped, array):
+        whole = map_tiles(np.positive, again, mode="sequential").compute()
+        np.testing.assert_array_equal(whole, np.where(WHOLE == 7, np.nan, WHOLE * 2))
+    assert "32631" in whole.attrs["crs"]
+    assert not [*(tmp_path / "temporary").iterdir()]
+
+
+def test_a_group_that_is_replaced_is_read_as_it_is_now(bucket: S3Server) -> None:
+    url = "s3://bucket/a.zarr"
+    for pixels in (WHOLE, WHOLE + 1):
+        map_tiles(np.positive, pixels, out=url, tile=50, mode="sequential")
+        read = map_tiles(np.positive, url, tile=50, mode="sequential").compute()
+        np.testing.assert_array_equal(read, pixels)
+    assert bucket.keys() >= {"a.zarr/.zmetadata", "a.zarr.manifest.json"}
+
+
 def test_several_outputs_go_where_they_are_named(bucket: S3Server, tmp_path: Path) -> None:
     def both(z: npt.NDArray[Any]) -> tuple[Any, Any]:
         return z, pd.DataFrame({"value": z[0]})
@@ -178,6 +209,8 @@ def test_an_interrupted_run_is_resumed_and_then_uploaded(bucket: S3Server, tmp_p
             "input: s3://bucket/in/none.tif cannot be read: no such object",
         ),
         ({}, "s3://none/dem.tif", "input: s3://none/dem.tif cannot be read: no such bucket"),
+        ({}, "s3://bucket/in/a.zarr", "input: s3://bucket/in/a.zarr cannot .*: no such object"),
+        ({}, "s3://none/a.zarr", "input: s3://none/a.zarr cannot be read: no such bucket"),
         ({}, "s3://bucket", "input: 's3://bucket' given, s3://bucket/key expected"),
         (
             {"AWS_SECRET_ACCESS_KEY": "wrong"},
@@ -210,7 +243,7 @@ def test_what_cannot_be_read_is_one_line_before_the_first_tile(
     [
         ("owner", "s3://none/a.tif", "out: s3://none/.* cannot be written: no such bucket"),
         ("reader", "s3://bucket/a.tif", "out: s3://bucket/.* cannot be written: .*403 Forbidden"),
-        ("owner", "s3://bucket/a.zarr", "out: s3://bucket/a.zarr given: a Zarr group is not"),
+        ("reader", "s3://bucket/a.zarr", "out: s3://bucket/.* cannot be written: .*403 Forbidden"),
         ("owner", "s3://bucket/in/dem.tif", "out: s3://bucket/in/dem.tif is an input"),
     ],
 )

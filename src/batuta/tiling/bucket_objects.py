@@ -1,8 +1,11 @@
-"""Objects in buckets: checked and written by obstore, read where they are by GDAL."""
+"""Objects in buckets: checked and written by obstore, read where they are by GDAL and by Zarr."""
 
 import os
+import zlib
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,6 +18,7 @@ if TYPE_CHECKING:
     from obstore.store import ObjectStore
 
 SCHEME: Final = "s3://"
+_UPLOADS_AT_ONCE: Final = 16
 _GDAL_PREFIX: Final = "/vsis3/"
 _ENDPOINTS: Final = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
 
@@ -128,6 +132,87 @@ def put_object(url: str, content: bytes | Path) -> None:
         obstore.put(store, key, content, chunk_size=PART_BYTES)
     except (BaseError, OSError, ValueError) as exc:
         raise BucketError(f"{url} cannot be written: {reason_of(exc)}") from exc
+
+
+def check_folder(url: str, name: str) -> tuple[int, ...]:
+    """Check that there are objects below a URL; return what changes when one of them does.
+
+    That is their number, their size in bytes, the time of their last change in whole seconds, and
+    a checksum of their ETags.
+
+    Raises
+    ------
+    ConfigurationError
+        In one line, if there are none, or they cannot be listed.
+    """
+    store, key = _store_of(url, name)
+    import obstore  # noqa: PLC0415 - of buckets alone
+    from obstore.exceptions import BaseError  # noqa: PLC0415
+
+    from batuta.buckets import reason_of  # noqa: PLC0415
+
+    try:
+        listed = obstore.list(store, key, chunk_size=1000)
+        found = sorted((each for page in listed for each in page), key=itemgetter("path"))
+    except (BaseError, OSError, ValueError) as exc:
+        raise ConfigurationError(f"{name}: {url} cannot be read: {reason_of(exc)}") from exc
+    if not found:
+        raise ConfigurationError(f"{name}: {url} cannot be read: no such object")
+    tags = zlib.crc32("".join(each["e_tag"] or "" for each in found).encode())
+    newest = max(int(each["last_modified"].timestamp()) for each in found)
+    return len(found), sum(each["size"] for each in found), newest, tags
+
+
+def put_folder(url: str, folder: Path) -> None:
+    """Write the files of a folder as objects below a URL, and remove what else is there.
+
+    Raises
+    ------
+    BucketError
+        If an object cannot be written, or removed.
+    """
+    store, key = _store_of(url, "out")
+    import obstore  # noqa: PLC0415 - of buckets alone
+    from obstore.exceptions import BaseError  # noqa: PLC0415
+
+    from batuta.buckets import PART_BYTES, reason_of  # noqa: PLC0415
+
+    files = {
+        f"{key}/{each.relative_to(folder).as_posix()}": each
+        for each in folder.rglob("*")
+        if each.is_file()
+    }
+
+    def put(item: tuple[str, Path]) -> None:
+        obstore.put(store, item[0], item[1], chunk_size=PART_BYTES)
+
+    try:
+        with ThreadPoolExecutor(_UPLOADS_AT_ONCE) as pool:
+            for _ in pool.map(put, files.items()):
+                pass  # what one of them raises is raised here
+        listed = obstore.list(store, key, chunk_size=1000)
+        stale = [each["path"] for page in listed for each in page if each["path"] not in files]
+        if stale:
+            obstore.delete(store, stale)
+    except (BaseError, OSError, ValueError) as exc:
+        raise BucketError(f"{url} cannot be written: {reason_of(exc)}") from exc
+
+
+def zarr_store(group: str) -> Any:
+    """Return what Zarr opens for a group: its path, or the objects of its bucket.
+
+    Raises
+    ------
+    ConfigurationError
+        If it is in a bucket, and there can be no such one.
+    """
+    if not in_bucket(group):
+        return group
+    from zarr.storage import ObjectStore as ZarrObjects  # noqa: PLC0415 - of buckets alone
+
+    from batuta.buckets import open_bucket  # noqa: PLC0415 - of buckets alone
+
+    return ZarrObjects(open_bucket(group, "input"), read_only=True)
 
 
 def _store_of(url: str, name: str) -> tuple["ObjectStore", Any]:

@@ -12,7 +12,7 @@ from typing import Final
 
 from batuta.errors import ConfigurationError
 from batuta.orchestrator.stale_outputs import manifest_path
-from batuta.tiling.bucket_objects import BucketError, in_bucket, put_object
+from batuta.tiling.bucket_objects import BucketError, in_bucket, put_folder, put_object
 from batuta.tiling.outputs import TiledOutput
 
 _MANIFEST_SUFFIX: Final = ".manifest.json"
@@ -62,7 +62,8 @@ class StagedOutputs:
             manifest = manifest_path(path)
             base = url.removesuffix(path.name)
             for name in json.loads(manifest.read_text(encoding="utf-8"))["files"]:
-                put_object(base + name, path.with_name(name))
+                saved = path.with_name(name)
+                (put_folder if saved.is_dir() else put_object)(base + name, saved)
             put_object(url + _MANIFEST_SUFFIX, manifest)
 
 
@@ -97,7 +98,6 @@ def staged(
         raise ConfigurationError(
             "out_dir: a folder expected, to resume outputs that are uploaded to a bucket"
         )
-    _refuse_folders(outputs)
     temporary = None if out_dir is not None else tempfile.mkdtemp(prefix="batuta-")
     folder = Path(out_dir or str(temporary), "uploads")
     placed = [_placed(each, folder / str(rank)) for rank, each in enumerate(outputs)]
@@ -124,16 +124,6 @@ def staged(
         raise
     shutil.rmtree(folder)
     _remove(temporary)
-
-
-def _refuse_folders(outputs: Sequence[TiledOutput]) -> None:
-    problems = [
-        f"out: {each.path} given: a Zarr group is not uploaded to a bucket; .tif expected"
-        for each in outputs
-        if in_bucket(each.path) and Path(each.path).suffix == ".zarr"
-    ]
-    if problems:
-        raise ConfigurationError(problems)
 
 
 def _placed(output: TiledOutput, folder: Path) -> TiledOutput:

@@ -15,7 +15,13 @@ from batuta.datasets import TileError
 from batuta.datasets.axes import band_names, in_raster_order
 from batuta.datasets.profile import read_profile
 from batuta.errors import ConfigurationError, describe_value, one_line
-from batuta.tiling.bucket_objects import check_object, in_bucket, open_raster
+from batuta.tiling.bucket_objects import (
+    check_folder,
+    check_object,
+    in_bucket,
+    open_raster,
+    zarr_store,
+)
 from batuta.tiling.raster import Raster
 from batuta.tiling.sources import ArraySource, FileSource, Source, Version, ZarrSource
 
@@ -85,9 +91,9 @@ def warped_to(source: Source, target: Raster, resampling: str, name: str) -> Sou
 
 
 def _open_path(path: str, name: str) -> Source:
-    if in_bucket(path):
-        return _open_raster(path, name, check_object(path, name))
     group = _zarr_group(path)
+    if in_bucket(path) and group is None:
+        return _open_raster(path, name, check_object(path, name))
     return (
         _open_raster(path, name, _version_of(path))
         if group is None
@@ -148,15 +154,19 @@ def _version_of_folder(folder: Path) -> Version:
 
 def _zarr_group(path: str) -> str | None:
     """Return the group that a path names, or names an array of; None if it is no Zarr."""
-    for each in (Path(path), Path(path).parent):
-        if each.suffix == ZARR_SUFFIX and each.is_dir():
-            return str(each)
+    remote = in_bucket(path)
+    for each in (path, path.rpartition("/")[0] if remote else str(Path(path).parent)):
+        if Path(each).suffix == ZARR_SUFFIX and (remote or Path(each).is_dir()):
+            return each
     return None
 
 
 def _open_zarr(group: str, path: str, name: str) -> Source:
+    if in_bucket(group):
+        check_folder(group, name)  # what is wrong with it, in its words
     try:
-        dataset = xr.open_zarr(group, chunks=None, mask_and_scale=False, consolidated=False)
+        store = zarr_store(group)
+        dataset = xr.open_zarr(store, chunks=None, mask_and_scale=False, consolidated=False)
     except (ImportError, OSError, KeyError, ValueError) as exc:
         raise ConfigurationError(f"{name}: {path} cannot be read: {one_line(exc)}") from exc
     with dataset:
@@ -175,11 +185,14 @@ def _open_zarr(group: str, path: str, name: str) -> Source:
         raster = _raster_of_array(array, name, Path(group).name)
         chunks = array.encoding.get("chunks")
         block = None if chunks is None else (int(chunks[-2]), int(chunks[-1]))
+        folder = f"{group}/{array.name}"
         return ZarrSource(
-            group=str(Path(group).absolute()),
+            group=group if in_bucket(group) else str(Path(group).absolute()),
             variable=str(array.name),
             raster=replace(raster, block=block),
-            version=_version_of_folder(Path(group, str(array.name))),
+            version=(
+                check_folder(folder, name) if in_bucket(group) else _version_of_folder(Path(folder))
+            ),
         )
 
 

@@ -16,7 +16,7 @@ from rasterio.windows import Window as RasterWindow
 from batuta.cluster.tasks import Scattered
 from batuta.datasets import Window
 from batuta.datasets.axes import in_raster_order
-from batuta.tiling.bucket_objects import gdal_environment, open_raster
+from batuta.tiling.bucket_objects import gdal_environment, open_raster, zarr_store
 from batuta.tiling.raster import Pixels, Raster
 
 _MAX_OPEN: Final = 16
@@ -24,7 +24,7 @@ _MAX_OPEN: Final = 16
 
 Version = tuple[int, ...] | None
 """Of a file of this machine, its size in bytes and the time of its last change in ns; of a Zarr
-array, those of all its files, and how many they are; of an object in a bucket, its ETag too."""
+array, those of all its files, and how many they are; in a bucket, ETags too."""
 
 
 class Source(Protocol):
@@ -102,7 +102,7 @@ class ZarrSource:
     Parameters
     ----------
     group : str
-        Path of the group.
+        Path of the group, or its URL in a bucket.
     variable : str
         Name of the array in it.
     raster : Raster
@@ -118,11 +118,12 @@ class ZarrSource:
 
     def read(self, window: Window) -> Pixels:
         """Return the pixels of a window: see `Source.read`."""
-        opened = _OPEN.get((self.group, self.variable), self._open)
+        opened = _OPEN.get((self.group, self.variable, self.version), self._open)
         return _masked(_part(opened, window), self.raster.nodata)
 
     def _open(self) -> Any:
-        group = xr.open_zarr(self.group, chunks=None, mask_and_scale=False, consolidated=False)
+        store = zarr_store(self.group)
+        group = xr.open_zarr(store, chunks=None, mask_and_scale=False, consolidated=False)
         return in_raster_order(group[self.variable])
 
 
