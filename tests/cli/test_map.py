@@ -9,7 +9,9 @@ import pytest
 import rasterio
 
 from batuta.cli import main
+from tests.support.checkout import PYTHON_PATH
 from tests.tiling.rasters import heights, pixels_of, write_raster
+from tools.slurm import LocalSlurm
 
 FUNCTIONS = """
 import numpy as np
@@ -81,6 +83,31 @@ def test_a_plan_is_shown_and_nothing_computed(
     assert run_map("broken", "-o", "a.tif", "--dry-run") == 0
     assert "broken: " in capsys.readouterr().out
     assert not Path("a.tif").exists()
+
+
+def test_the_plan_is_of_whole_blocks_of_a_cloud_optimised_file(
+    run_map: Map, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_raster(Path("dem.tif"), heights(1400, 1500), block_px=256)
+    assert run_map("steepness", "-o", "a.tif", "--cog", "--dry-run") == 0
+    assert "4 tiles of 1024 x 1024 pixels (blocks of 512 x 512 of the output)" in (
+        capsys.readouterr().out
+    )
+
+
+def test_jobs_of_slurm_compute_the_tiles(
+    run_map: Map, slurm: LocalSlurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", PYTHON_PATH)  # not the folder of the module
+    monkeypatch.setenv("SBATCH_ACCOUNT", "observatory")
+    Path("one.yaml").write_text("nb_workers: 1")
+    options = ("-o", "slope.tif", "--overlap", "1", "--tile", "32", "--config", "one.yaml")
+    assert run_map("steepness", *options, "--cog", mode="slurm_dask") == 0
+    np.testing.assert_array_equal(
+        pixels_of("slope.tif"), np.hypot(*np.gradient(pixels_of("dem.tif")))
+    )
+    assert not [each for each in slurm.queue.active_jobs() if each.state == "PENDING"]
 
 
 @pytest.mark.parametrize(

@@ -87,6 +87,11 @@ class MappedTiles:
         options = replace(self.options, open_orchestrator=open_orchestrator, out_dir=out_dir)
         return replace(self, options=options)
 
+    def planned_for(self, outputs: Sequence[TiledOutput]) -> "MappedTiles":
+        """Return the same, whose tiles are chosen to be whole blocks of what they are saved in."""
+        blocks = [each.block_px for each in outputs if each.block_px is not None]
+        return replace(self, output_block_px=math.lcm(*blocks))
+
     def save(
         self,
         out: OutputLike | Sequence[OutputLike],
@@ -108,11 +113,8 @@ class MappedTiles:
         """
         outputs = outputs_of(out, dtype, nodata, options)
         self._refuse_inputs(outputs)
-        blocks = [each.block_px for each in outputs if each.block_px is not None]
         mapped = replace(
-            self,
-            paths=tuple(_saved_path(each) for each in outputs),
-            output_block_px=math.lcm(*blocks),
+            self.planned_for(outputs), paths=tuple(_saved_path(each) for each in outputs)
         )
         run = mapped._run()
         with staged(outputs, self.options.out_dir, resume=self.options.resumes) as here:

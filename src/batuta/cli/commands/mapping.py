@@ -1,5 +1,6 @@
 """`batuta map`: a function applied to rasters tile by tile."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from batuta.datasets import SaveOptions
 
 _ACCEPTED: Final = "accepted: MODULE:FUNCTION"
+_JOB_MODES: Final = {"slurm_dask", "pbs_dask"}
 
 
 def register(app: typer.Typer) -> None:
@@ -28,7 +30,7 @@ def map_command(  # noqa: PLR0913, PLR0917 - options of a command
         list[str],
         typer.Argument(
             metavar="RASTER",
-            help="Files that GDAL reads, also s3://bucket/key; arrays of Zarr groups.",
+            help="Files that GDAL reads, arrays of Zarr groups; also s3://bucket/key.",
         ),
     ],
     out: Annotated[
@@ -71,6 +73,10 @@ def map_command(  # noqa: PLR0913, PLR0917 - options of a command
         str | None,
         typer.Option(help="sequential, multiprocessing, auto, local_dask, ...; auto if not given."),
     ] = None,
+    account: Annotated[
+        str | None,
+        typer.Option(help="Who pays for jobs of Slurm or PBS; else of --config, SBATCH_ACCOUNT."),
+    ] = None,
     config: Annotated[
         Path | None, typer.Option(help="YAML or JSON file: a configuration of the orchestrator.")
     ] = None,
@@ -106,17 +112,17 @@ def map_command(  # noqa: PLR0913, PLR0917 - options of a command
         arrays=arrays,
         resampling=resampling,
         region=region,
-        mode=_configuration(mode, config),
+        mode=_configuration(mode, account, config),
         resume=resume,
         out_dir=out_dir,
     )
     options = _save_options(compression, cloud_optimized=cloud_optimized)
-    typer.echo(f"{mapped.call.name}: {mapped.plan}")
+    outputs = outputs_of(out, dtype, nodata, options)
+    typer.echo(f"{mapped.call.name}: {mapped.planned_for(outputs).plan}")
     if dry_run:
-        outputs_of(out, dtype, nodata, options)
         return
     with interrupted_by_sigterm():
-        saved = mapped.save(out, dtype=dtype, nodata=nodata, options=options)
+        saved = mapped.save(outputs)
     for path in saved.paths:
         size = f": {format_count(path.stat().st_size, 'byte')}" if isinstance(path, Path) else ""
         typer.echo(printable(f"{path}{size}"))
@@ -148,11 +154,13 @@ def _sides(text: str | None) -> int | tuple[int, int] | None:
     return numbers[0] if len(numbers) == 1 else (numbers[0], numbers[1])
 
 
-def _configuration(mode: str | None, config: Path | None) -> dict[str, Any]:
+def _configuration(mode: str | None, account: str | None, config: Path | None) -> dict[str, Any]:
     from batuta.cli.options import read_document  # noqa: PLC0415 - it imports YAML
 
     read = {} if config is None else read_document(config)
-    return {**read, "mode": mode or read.get("mode", "auto")}
+    found = {**read, "mode": mode or read.get("mode", "auto")}
+    payer = account or read.get("account") or os.environ.get("SBATCH_ACCOUNT")
+    return {**found, "account": payer} if payer and found["mode"] in _JOB_MODES else found
 
 
 def _save_options(compression: str | None, *, cloud_optimized: bool) -> "SaveOptions | None":
