@@ -10,8 +10,9 @@ import xarray as xr
 from affine import Affine
 
 from batuta import TiledOutput, map_tiles
-from batuta.datasets import TileError, Window
+from batuta.datasets import SaveOptions, TileError, Window
 from batuta.errors import ConfigurationError
+from batuta.orchestrator import TilesFailedError
 from tests.tiling.rasters import PLACE, heights, write_raster
 
 ONCE = "sequential"
@@ -128,14 +129,64 @@ def test_inputs_on_other_grids_are_refused_without_leave(
         map_tiles(np.add, dem, other)
     with pytest.raises(ConfigurationError, match="resampling: 'best' given, one of nearest,"):
         map_tiles(np.add, dem, other, resampling="best")
+    with pytest.raises(ConfigurationError, match="resampling: 'best' given, one of nearest,"):
+        map_tiles(np.add, dem, dem, resampling="best")
+
+
+def test_an_array_of_another_size_is_refused(dem: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"it has height 3 instead of 40$"):
+        map_tiles(np.add, dem, np.zeros((3, 30)))
+
+
+@pytest.mark.parametrize(
+    ("out", "line"),
+    [
+        ("folder.tif", "out: folder.tif is a folder: another name expected"),
+        ("dem.tif/a.tif", "out: dem.tif/a.tif cannot be written: File exists"),
+        ("/proc/none/a.tif", "out: /proc/none/a.tif cannot be written: "),
+    ],
+)
+def test_an_output_that_cannot_be_written_is_refused_before_the_first_tile(
+    dem: Path, monkeypatch: pytest.MonkeyPatch, out: str, line: str
+) -> None:
+    monkeypatch.chdir(dem.parent)
+    Path("folder.tif").mkdir()
+    ran: list[Any] = []
+    with pytest.raises(ConfigurationError, match=line):
+        map_tiles(ran.append, "dem.tif", out=out, mode=ONCE)
+    assert not ran
+
+
+@pytest.mark.parametrize(
+    ("dtype", "nodata", "line"),
+    [
+        ("float16", None, "a.tif: dtype: float16 given, which GeoTIFF does not hold"),
+        ("uint8", -5, "a.tif: nodata: -5 given, uint8 holds 0 to 255"),
+    ],
+)
+def test_what_no_cloud_optimised_file_holds_is_told_as_of_others(
+    tmp_path: Path, dtype: str, nodata: float | None, line: str
+) -> None:
+    options = SaveOptions(cloud_optimized=True, block_px=16)
+    with pytest.raises(TilesFailedError, match=line):
+        map_tiles(
+            lambda z: z.astype(dtype),
+            np.zeros((32, 32)),
+            out=tmp_path / "a.tif",
+            nodata=nodata,
+            options=options,
+            mode="sequential",
+        )
 
 
 def test_an_output_that_is_an_input_is_refused_and_left_as_it_is(tmp_path: Path, dem: Path) -> None:
     before = dem.read_bytes()
     link = tmp_path / "link.tif"
     link.symlink_to(dem)
+    hard = tmp_path / "hard.tif"
+    hard.hardlink_to(dem)
     chained = map_tiles(same, dem)
-    for source, out in ((dem, dem), (dem, link), (link, dem), (chained, dem)):
+    for source, out in ((dem, dem), (dem, link), (link, dem), (chained, dem), (dem, hard)):
         with pytest.raises(ConfigurationError, match="is an input: another name expected"):
             map_tiles(same, source, out=out, mode=ONCE)
     assert dem.read_bytes() == before

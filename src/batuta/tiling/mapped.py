@@ -18,7 +18,7 @@ from batuta.tiling.bucket_objects import in_bucket
 from batuta.tiling.bucket_outputs import staged
 from batuta.tiling.calls import CallSource, TileCall
 from batuta.tiling.display import mapped_html
-from batuta.tiling.outputs import OutputLike, TiledOutput, outputs_of
+from batuta.tiling.outputs import OutputLike, TiledOutput, check_writable, outputs_of
 from batuta.tiling.pixels import as_floats
 from batuta.tiling.plan import TilePlan, plan_tiles
 from batuta.tiling.raster import Pixels
@@ -113,6 +113,7 @@ class MappedTiles:
         """
         outputs = outputs_of(out, dtype, nodata, options)
         self._refuse_inputs(outputs)
+        check_writable(each for each in outputs if not in_bucket(each.path))
         mapped = replace(
             self.planned_for(outputs), paths=tuple(_saved_path(each) for each in outputs)
         )
@@ -191,10 +192,19 @@ class MappedTiles:
         return mapped_html(f"{self.call.name}: {done}", plan, self.region, rows, self.paths)
 
     def _refuse_inputs(self, outputs: Sequence[TiledOutput]) -> None:
-        written = {os.path.realpath(each.path) for each in outputs}
+        written = {_identity(each.path) for each in outputs}
         for path in _files_of(self.call):
-            if os.path.realpath(path) in written:
+            if _identity(path) in written:
                 raise ConfigurationError(f"out: {path} is an input: another name expected")
+
+
+def _identity(path: str | os.PathLike[str]) -> tuple[int, int] | str:
+    """Return what is the same for all names of a file, hard links too."""
+    try:
+        found = Path(path).stat()
+    except OSError:
+        return os.path.realpath(path)
+    return found.st_dev, found.st_ino
 
 
 def _saved_path(output: TiledOutput) -> Path | str:

@@ -13,13 +13,13 @@ from batuta.tiling.adding import add_results
 from batuta.tiling.calls import CallSource, TileCall, check_function, takes_place
 from batuta.tiling.edges import EDGES, NOTHING
 from batuta.tiling.mapped import MappedTiles
-from batuta.tiling.opening import open_source, warped_to
+from batuta.tiling.opening import check_resampling, open_source, warped_to
 from batuta.tiling.outputs import OutputLike
 from batuta.tiling.pixels import ARRAYS, MISSING, NAN, NUMPY
 from batuta.tiling.plan import plan_tiles
 from batuta.tiling.region import region_of
 from batuta.tiling.run import RunOptions, TileRun
-from batuta.tiling.sources import Source
+from batuta.tiling.sources import FileSource, Source
 
 _CHOICES: Final = {"edge": EDGES, "missing": MISSING, "arrays": ARRAYS}
 
@@ -219,6 +219,7 @@ def _call_of(
     if not inputs:
         raise ConfigurationError("inputs: none given, at least one expected")
     check_function(func, len(inputs), kwargs or {})
+    check_resampling(resampling)
     sources = _sources_of(inputs, resampling)
     return TileCall(
         function=func,
@@ -254,9 +255,10 @@ def _sources_of(inputs: Sequence[Any], resampling: str | None) -> tuple[Source, 
         if resampling is not None:
             sources[rank] = warped_to(source, grid, resampling, names[rank])
             continue
+        hint = "; with resampling, it is warped" if isinstance(source, FileSource) else ""
         problems.append(
             f"{names[rank]}: {source.raster.name} is not on the grid of {grid.name}: it has"
-            f" {difference}; with resampling, it is warped"
+            f" {difference}{hint}"
         )
     if problems:
         raise ConfigurationError(problems)

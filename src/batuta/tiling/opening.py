@@ -61,17 +61,28 @@ def open_source(given: Any, name: str) -> Source:
     )
 
 
+def check_resampling(resampling: str | None) -> None:
+    """Refuse a resampling that is unknown.
+
+    Raises
+    ------
+    ConfigurationError
+        In one line, with those that are known.
+    """
+    if resampling is not None and resampling not in Resampling.__members__:
+        known = ", ".join(Resampling.__members__)
+        given = describe_value(resampling)
+        raise ConfigurationError(f"resampling: {given} given, one of {known} expected")
+
+
 def warped_to(source: Source, target: Raster, resampling: str, name: str) -> Source:
     """Return a source whose pixels are warped to the grid of `target`, tile by tile.
 
     Raises
     ------
     ConfigurationError
-        If it is not a file, or the resampling is unknown.
+        If it is not a file.
     """
-    if resampling not in Resampling.__members__:
-        known = ", ".join(Resampling.__members__)
-        raise ConfigurationError(f"resampling: {resampling!r} given, one of {known} expected")
     if not isinstance(source, FileSource):
         raise ConfigurationError(f"{name}: only a raster file is warped to another grid")
     if source.raster.crs is None or target.crs is None:

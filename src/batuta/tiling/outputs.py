@@ -1,9 +1,10 @@
 """Files that results are saved in."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any, Final, TypeAlias
 
 import numpy as np
@@ -12,7 +13,7 @@ from batuta.datasets import SaveOptions, TileError, Window
 from batuta.datasets.array_file import RasterSpec, raster_dtype
 from batuta.datasets.block_codec import BlockCodec, EncodedPixels
 from batuta.datasets.conversion import fit, nodata_in
-from batuta.datasets.formats import ARRAYS, DICT, FORMATS, POINTS, output_problems
+from batuta.datasets.formats import ARRAYS, DICT, FORMATS, POINTS, ZARR, output_problems
 from batuta.datasets.raster_file import COG_BLOCK_PX
 from batuta.errors import ConfigurationError, describe_value
 from batuta.tiling.raster import Pixels
@@ -92,7 +93,8 @@ class TiledOutput:
         Returns
         -------
         EncodedPixels or None
-            None where workers compress no blocks for such a file.
+            None where workers compress no blocks for such a file, or there can be none of such
+            pixels, which whoever opens it then tells.
 
         Raises
         ------
@@ -105,6 +107,8 @@ class TiledOutput:
         nodata = self.file_nodata
         if nodata is not None and np.isnan(nodata) and not _is_float(dtype):
             nodata = None
+        if output_problems(self.path, ARRAYS, dtype, nodata, self.options):
+            return None
         try:
             fitted, loss = fit(pixels, dtype, nodata, self.options.nbits)
         except TileError as exc:
@@ -159,6 +163,30 @@ def outputs_of(
     if twice:
         raise ConfigurationError(f"out: {', '.join(twice)} given twice")
     return found
+
+
+def check_writable(outputs: Iterable[TiledOutput]) -> None:
+    """Make the folders of outputs, and refuse those that cannot be written.
+
+    Raises
+    ------
+    ConfigurationError
+        One line for each.
+    """
+    problems: list[str] = []
+    for output in outputs:
+        path = Path(output.path)
+        if path.is_dir() and path.suffix not in ZARR.suffixes:
+            problems.append(f"out: {path} is a folder: another name expected")
+            continue
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with TemporaryFile(dir=path.parent):
+                pass
+        except OSError as exc:
+            problems.append(f"out: {path} cannot be written: {exc.strerror}")
+    if problems:
+        raise ConfigurationError(problems)
 
 
 def _output_of(given: Any, dtype: str | None, nodata: Any, options: Any) -> TiledOutput:

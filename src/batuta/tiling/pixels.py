@@ -88,7 +88,7 @@ def cropped(result: Any, place: TilePlace, function: str) -> tuple[Pixels, tuple
     """
     names: tuple[str, ...] = ()
     if isinstance(result, xr.DataArray):
-        ordered = in_raster_order(result)
+        ordered = in_raster_order(result if result.name is not None else result.rename(function))
         names, result = band_names(ordered), ordered.to_numpy()
     if not isinstance(result, np.ndarray):
         raise TileError(f"{function} returned {type(result).__name__}, an array expected")
