@@ -7,6 +7,7 @@ from batuta.datasets.descriptor import Descriptor
 from batuta.datasets.errors import TileError
 from batuta.datasets.grid import GridSpec, Overlaps, Window
 from batuta.datasets.json_file import JsonFile
+from batuta.datasets.lazy_dask import make_dask_lazy
 from batuta.datasets.open_output import is_resumable
 from batuta.datasets.options import SaveOptions
 from batuta.datasets.point_file import PointFile
@@ -34,3 +35,5 @@ __all__ = [
     "fill_dict",
     "is_resumable",
 ]
+
+make_dask_lazy()

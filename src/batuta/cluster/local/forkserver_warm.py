@@ -1,8 +1,8 @@
 """Uses libraries once, in the forkserver, for what they initialise on first use.
 
 The first Dataset of a process makes xarray search for every array library that is installed, which
-takes a quarter of a second: here once, rather than in each worker. Dask workers that no
-forkserver starts import this in a thread.
+takes a while: here once, rather than in each worker. Dask workers that no forkserver starts import
+this in a thread.
 """
 
 import pickle
