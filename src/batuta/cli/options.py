@@ -245,8 +245,10 @@ def _option_names(field: str) -> list[str]:
 
 
 def _option_name(field: str) -> str:
-    # --provider-url is repeated, once per provider.
-    singular = "provider_url" if field == "provider_urls" else field
+    # Each is repeated, once per provider or product.
+    singular = {"provider_urls": "provider_url", "product_quotas": "product_quota"}.get(
+        field, field
+    )
     return singular.replace("_", "-")
 
 
@@ -276,7 +278,9 @@ def _form_of_pairs(info: FieldInfo) -> str:
     """Return how the items of an option are written that is repeated."""
     if _is_list(info):
         return "PROVIDER"
-    return "KEY=VALUE" if _is_model(info.annotation) else "PROVIDER=URL"
+    if _is_model(info.annotation):
+        return "KEY=VALUE"
+    return "PRODUCT=BYTES" if get_args(info.annotation) == (str, int) else "PROVIDER=URL"
 
 
 def _pairs_to_dict(value: Any, option: str, form: str) -> Any:

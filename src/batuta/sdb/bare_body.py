@@ -6,7 +6,15 @@ from urllib.parse import parse_qsl
 
 from fastapi import Request
 
-from batuta.sdb.fields import FIELDS, FieldReader, ImportRequest, refuse, refuse_compressed
+from batuta.messaging.processings import split_attempt_id
+from batuta.sdb.fields import (
+    FIELDS,
+    FieldReader,
+    ImportRequest,
+    ImportSubject,
+    refuse,
+    refuse_compressed,
+)
 from batuta.service.bodies import Chunk
 from batuta.service.problems import ProblemError
 
@@ -48,6 +56,23 @@ class BareBody:
         self._pieces: list[memoryview] = []
         self._held = b""
         self.waiting_bytes = 0
+
+    @property
+    def subject(self) -> ImportSubject:
+        """Whose version the file is: the address says it."""
+        product, obs_id = (self._fields[name].decode() for name in FIELDS[:2])
+        given = self._fields.get("processing_id")
+        processing_id = given.decode(errors="replace") if given is not None else None
+        return ImportSubject(
+            product=product,
+            obs_id=obs_id,
+            processing_id=split_attempt_id(processing_id)[0] if processing_id else None,
+        )
+
+    @property
+    def max_besides_bytes(self) -> int:
+        """How much of the body is not of the file: the digest that follows it."""
+        return DIGEST_LENGTH if self._is_appended else 0
 
     def feed(self, chunk: Chunk) -> None:
         """Take the next part of the file."""

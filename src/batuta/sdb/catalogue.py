@@ -12,12 +12,19 @@ import sqlalchemy as sa
 from batuta.json_values import carriable, json_problem
 from batuta.messaging import DataAvailable, DataEvent, DataWithdrawn, utc_now
 from batuta.messaging.events import DATA_TYPE, WITHDRAWN_TYPE
+from batuta.sdb.fields import ImportSubject
 from batuta.sdb.lists import ProductQuery, list_products
 from batuta.sdb.new_product import NewProduct
 from batuta.sdb.outbox import Announcement
 from batuta.sdb.quicklook_records import insert_given
+from batuta.sdb.quota import Limits
 from batuta.sdb.records import InputRef, Lineage, LineageNode, StoredProduct
-from batuta.sdb.repeats import equal_newest_versions, imports_of_processings, without_repeats
+from batuta.sdb.repeats import (
+    equal_newest_versions,
+    imports_of_processings,
+    may_repeat,
+    without_repeats,
+)
 from batuta.sdb.tables import CONTENTS, OUTBOX, PRODUCTS, rank
 from batuta.service.database import UNAVAILABLE, insert, reading, unavailable_reason
 from batuta.service.pagination import Page
@@ -68,9 +75,12 @@ class Catalogue:
         The database, its schema up to date.
     base_url : str
         The address at which others reach the sdb.
+    limits : Limits
+        What is refused beyond.
     """
 
-    def __init__(self, engine: sa.Engine, base_url: str) -> None:
+    def __init__(self, engine: sa.Engine, base_url: str, limits: Limits | None = None) -> None:
+        self._limits = limits or Limits()
         self._engine = engine
         self._base_url = base_url.rstrip("/")
 
@@ -83,7 +93,7 @@ class Catalogue:
         first record. Once that was withdrawn, a later attempt imports another; a repeat must not
         bring it back. What names no processing repeats the newest version if its bytes and all
         that it says are the same. The problem of one is 409: that processing imported the product
-        for another observation, or for another provider.
+        for another observation, or for another provider; or 507: it would pass a quota.
         """
         outcomes: list[ImportResult | ProblemError] = []
         for batch in without_repeats(news):
@@ -93,10 +103,13 @@ class Catalogue:
     def _record_batch(
         self, connection: sa.Connection, news: Sequence[NewProduct]
     ) -> list["ImportResult | ProblemError"]:
-        known = self._imported(connection, news)
-        unknown = [new for new, outcome in zip(news, known, strict=True) if outcome is None]
-        recorded = iter(self._insert(connection, unknown))
-        return [next(recorded) if outcome is None else outcome for outcome in known]
+        outcomes = self._imported(connection, news)
+        unknown = [new for new, outcome in zip(news, outcomes, strict=True) if outcome is None]
+        # After repeats were found: they need no room, and are answered however full it is.
+        refused = self._limits.refusals(connection, unknown)
+        accepted = [new for new, problem in zip(unknown, refused, strict=True) if problem is None]
+        recorded, problems = iter(self._insert(connection, accepted)), iter(refused)
+        return [outcome or next(problems) or next(recorded) for outcome in outcomes]
 
     def _insert(self, connection: sa.Connection, news: Sequence[NewProduct]) -> list[ImportResult]:
         if not news:
@@ -154,6 +167,11 @@ class Catalogue:
         if isinstance(known, ProblemError):
             raise known
         return known
+
+    def may_repeat(self, subject: ImportSubject, size: int) -> bool:
+        """Return whether an import may repeat another, before its bytes are known. It blocks."""
+        with reading(self._engine) as connection:
+            return may_repeat(connection, subject, size)
 
     def find(self, product: str, obs_id: str, version: int | None = None) -> StoredProduct:
         """Return that version of a product, or the newest that was not withdrawn.

@@ -71,8 +71,25 @@ class ImportRequest:
     quicklook: bytes | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class ImportSubject:
+    """What an import is of: known before its body where the address has the fields."""
+
+    product: str
+    obs_id: str
+    processing_id: str | None
+
+
 class BodyDecoder(Protocol):
     """Tells the file, and the fields of its import, in the body of a request."""
+
+    @property
+    def subject(self) -> ImportSubject | None:
+        """Whose version the file is, if that is known before the body."""
+
+    @property
+    def max_besides_bytes(self) -> int:
+        """How much of the body is not of the file, at most."""
 
     def feed(self, chunk: Chunk) -> None:
         """Take the next `chunk` of the body; raise `ProblemError` if it cannot be accepted."""

@@ -55,6 +55,15 @@ class ImportForm:
         self._fields: dict[str, _Part] = {}
         self._current = self._file
 
+    @property
+    def subject(self) -> None:
+        """Whose version the file is: not known before its fields."""
+
+    @property
+    def max_besides_bytes(self) -> int:
+        """How much of the body is not of the file, at most."""
+        return MAX_FIELDS_BYTES + MAX_GIVEN_BYTES + _HELD_BYTES
+
     def feed(self, chunk: Chunk) -> None:
         """Parse the next `chunk` of the body.
 

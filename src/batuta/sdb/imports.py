@@ -16,11 +16,18 @@ from starlette.requests import ClientDisconnect
 from batuta.quicklook import MAX_GIVEN_BYTES, CannotDrawError, check_image
 from batuta.sdb.catalogue import Catalogue, ImportResult
 from batuta.sdb.contents import Contents
-from batuta.sdb.fields import MAX_FIELDS_BYTES, QUICKLOOK, BodyDecoder, ImportRequest
+from batuta.sdb.fields import (
+    MAX_FIELDS_BYTES,
+    QUICKLOOK,
+    BodyDecoder,
+    ImportRequest,
+    ImportSubject,
+)
 from batuta.sdb.metrics import SdbMetrics
 from batuta.sdb.new_product import NewProduct
 from batuta.sdb.outbox import Announcement
 from batuta.sdb.quicklook_records import NewQuicklook
+from batuta.sdb.quota import Quota, Reception
 from batuta.sdb.store import ProductStore, SmallFile, StoreError, Upload, file_errors
 from batuta.service.bodies import BODY_EXTENSION, BUFFER_BYTES, BodyReceiver, Chunk
 from batuta.service.committer import Committer
@@ -59,6 +66,8 @@ class Importer:
         Counts them.
     max_upload_bytes : int
         The largest file accepted.
+    quota : Quota
+        Refuses what passes a limit.
     small_file_bytes : int
         The largest file that is kept in the database, committed with its record.
     announce : callable
@@ -71,6 +80,7 @@ class Importer:
     committer: Committer
     metrics: SdbMetrics
     max_upload_bytes: int
+    quota: Quota
     small_file_bytes: int
     announce: Callable[[Announcement], None]
 
@@ -114,7 +124,14 @@ class Importer:
     ) -> ImportResult:
         self._check_content_length(request)
         decoder = decoding(request)
-        async with self._receiving() as writer:
+        at_least = max(_announced_bytes(request) - decoder.max_besides_bytes, 0)
+        if at_least <= self.small_file_bytes:
+            # In memory until its record is committed, which is refused where it repeats nothing.
+            at_least = 0
+        async with (
+            self._counted(decoder.subject, at_least) as reception,
+            self._receiving(reception) as writer,
+        ):
             async for chunk in body.chunks():
                 decoder.feed(chunk)
                 if decoder.waiting_bytes >= WRITE_BYTES:
@@ -125,7 +142,7 @@ class Importer:
                 # In a thread: its library is imported then, and parses the head of a file.
                 picture = await run_in_threadpool(self._describe_quicklook, asked.quicklook)
             new, recorded = await writer.finish(
-                decoder.take(), partial(self._store, asked, picture)
+                decoder.take(), partial(self._store, asked, picture, reception)
             )
         if recorded is None and asked.quicklook is not None:
             recorded = await run_in_threadpool(self._store_quicklook, new, asked.quicklook)
@@ -137,7 +154,11 @@ class Importer:
         return recorded
 
     def _store(
-        self, asked: ImportRequest, picture: NewQuicklook | None, received: Upload | SmallFile
+        self,
+        asked: ImportRequest,
+        picture: NewQuicklook | None,
+        reception: Reception,
+        received: Upload | SmallFile,
     ) -> tuple[NewProduct, ImportResult | None]:
         """Store what was received, unless it repeats an import: then return that one too.
 
@@ -154,6 +175,7 @@ class Importer:
             return new, None
         repeated = self.catalogue.find_repeated(new)
         if repeated is None:
+            reception.complete(new.product, new.recorded_bytes)
             self.store.put(received)
         return new, repeated
 
@@ -179,8 +201,29 @@ class Importer:
         return repeated
 
     @asynccontextmanager
-    async def _receiving(self) -> AsyncIterator["_UploadWriter"]:
-        writer = _UploadWriter(self.store, self.max_upload_bytes, self.small_file_bytes)
+    async def _counted(
+        self, subject: ImportSubject | None, at_least: int
+    ) -> AsyncIterator[Reception]:
+        """Count the file among those that are being received, unless it would be too much."""
+        product = subject.product if subject is not None else None
+        with self.quota.receiving(product, at_least) as reception:
+            if self.quota.is_limited:
+                await run_in_threadpool(self._check, reception, subject)
+            yield reception
+
+    def _check(self, reception: Reception, subject: ImportSubject | None) -> None:
+        """Refuse what passes a limit, unless it may have been imported before."""
+        try:
+            reception.check()
+        except ProblemError:
+            if subject is None or not self.catalogue.may_repeat(subject, reception.size):
+                raise
+            reception.may_repeat = True
+            reception.check()
+
+    @asynccontextmanager
+    async def _receiving(self, reception: Reception) -> AsyncIterator["_UploadWriter"]:
+        writer = _UploadWriter(self.store, reception, self.max_upload_bytes, self.small_file_bytes)
         try:
             yield writer
         finally:
@@ -207,9 +250,8 @@ class Importer:
             )
 
     def _check_content_length(self, request: Request) -> None:
-        announced = request.headers.get("content-length", "")
         besides = MAX_FIELDS_BYTES + MAX_GIVEN_BYTES
-        if announced.isdecimal() and int(announced) > self.max_upload_bytes + besides:
+        if _announced_bytes(request) > self.max_upload_bytes + besides:
             raise _too_large(self.max_upload_bytes)
 
 
@@ -263,8 +305,11 @@ class _UploadWriter:
     A small file needs none: it stays in memory, and hashing it takes less than a thread's start.
     """
 
-    def __init__(self, store: ProductStore, max_bytes: int, small_bytes: int) -> None:
+    def __init__(
+        self, store: ProductStore, reception: Reception, max_bytes: int, small_bytes: int
+    ) -> None:
         self._store = store
+        self._reception = reception
         self._max_bytes = max_bytes
         self._small_bytes = small_bytes
         self._total_bytes = 0
@@ -306,6 +351,7 @@ class _UploadWriter:
     def _write(self, pieces: Sequence[Chunk]) -> Upload:
         if self._upload is None:
             self._upload = self._store.receive()
+        self._reception.write(sum(map(len, pieces)))
         with file_errors():
             self._upload.write(pieces)
         return self._upload
@@ -315,6 +361,12 @@ class _UploadWriter:
         finished = then(upload)
         upload.close()
         return finished
+
+
+def _announced_bytes(request: Request) -> int:
+    """Return how long the body is announced to be; 0 if it is not."""
+    announced = request.headers.get("content-length", "")
+    return int(announced) if announced.isdecimal() else 0
 
 
 def _new_product(

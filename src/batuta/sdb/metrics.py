@@ -4,6 +4,8 @@ from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
+from batuta.sdb.quota import Quota
+
 
 class SdbMetrics:
     """Counters and gauges, in a registry of their own."""
@@ -40,10 +42,27 @@ class SdbMetrics:
             registry=self.registry,
         )
 
+    def report_usage(self, quota: Quota) -> None:
+        """Report what is kept, and what is left, at each scrape."""
+        self._gauge("stored_bytes", "Bytes of all versions and quicklooks").set_function(
+            quota.used_bytes
+        )
+        limits = quota.limits
+        if limits.total_bytes is not None:
+            self._gauge("quota_bytes", "The most that they may be").set(limits.total_bytes)
+        if limits.free_bytes:
+            self._gauge("disk_free_bytes", "Free on the disk of the store").set_function(
+                quota.free_bytes
+            )
+            self._gauge("keep_free_bytes", "To be left free on it").set(limits.free_bytes)
+
     def report_outbox(self, length: Callable[[], int], oldest_age_s: Callable[[], float]) -> None:
         """Report `length()` and `oldest_age_s()` of the outbox at each scrape."""
         self._outbox.set_function(length)
         self._outbox_age.set_function(oldest_age_s)
+
+    def _gauge(self, name: str, help_: str) -> Gauge:
+        return Gauge(f"batuta_sdb_{name}", help_, registry=self.registry)
 
     def _counter(self, name: str, help_: str) -> Counter:
         return Counter(f"batuta_sdb_{name}", help_, registry=self.registry)

@@ -33,6 +33,11 @@ class NewProduct:
     content: bytes | None = None
     quicklook: NewQuicklook | None = None
 
+    @property
+    def recorded_bytes(self) -> int:
+        """What it adds to what is kept: its size, with that of its quicklook."""
+        return self.size + (self.quicklook.size if self.quicklook is not None else 0)
+
     def described(self) -> dict[str, Any]:
         """Return what its record says of it, by column: two equal imports say the same."""
         return {

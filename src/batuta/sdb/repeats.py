@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
+from batuta.sdb.fields import ImportSubject
 from batuta.sdb.new_product import NewProduct
 from batuta.sdb.tables import PRODUCTS, QUICKLOOKS, rank
 from batuta.stages import FINAL_RANK, rank_of
@@ -94,6 +95,22 @@ def equal_newest_versions(
         return {}
     rows = connection.execute(_SELECT_NEWEST, {"asked": asked})
     return {int(row.place): row for row in rows if _is_repeated_by(news[int(row.place)], row)}
+
+
+def may_repeat(connection: sa.Connection, subject: ImportSubject, size: int) -> bool:
+    """Return whether an import of so many bytes may repeat another, by what is known before it."""
+    table = PRODUCTS.c
+    query = sa.select(table.id).where(table.product == subject.product)
+    if subject.processing_id is not None:
+        query = query.where(table.processing_id == subject.processing_id)
+    else:
+        query = query.where(
+            table.obs_id == subject.obs_id,
+            table.size == size,
+            table.processing_id.is_(None),
+            table.withdrawn.is_(None),
+        )
+    return connection.execute(query.limit(1)).first() is not None
 
 
 def without_repeats(news: Sequence[NewProduct]) -> Iterator[list[NewProduct]]:

@@ -21,6 +21,7 @@ from batuta.sdb.metrics import SdbMetrics
 from batuta.sdb.outbox import Announcer
 from batuta.sdb.quicklook_routes import quicklook_router
 from batuta.sdb.quicklooks import Quicklooks
+from batuta.sdb.quota import open_quota
 from batuta.sdb.routes import data_router, import_router, record_router, withdrawal_router
 from batuta.sdb.settings import SdbSettings
 from batuta.sdb.store import DamagedObjectError, ProductStore, StoreError, open_store
@@ -67,15 +68,18 @@ class Sdb:
         self._url = settings.public_url or url
         self._bus = bus
         self._metrics = SdbMetrics()
-        self._catalogue = Catalogue(engine, self._url)
+        quota = open_quota(engine, settings)
+        self._catalogue = Catalogue(engine, self._url, quota.limits)
         self._announcer = Announcer(engine, committer, bus)
         self._reporter = ActivityReporter(bus, self.status)
         self._metrics.report_outbox(self._announcer.length, self._announcer.oldest_age_s)
+        self._metrics.report_usage(quota)
         self._health = HealthMonitor(
             {
                 "database": self._catalogue.problem,
                 "store": store.problem,
                 "announcements": self._announcer.problem,
+                **({"quota": quota.problem} if quota.is_limited else {}),
             }
         )
         contents = Contents(engine, store, settings.small_file_bytes)
@@ -89,6 +93,7 @@ class Sdb:
             committer=committer,
             metrics=self._metrics,
             max_upload_bytes=settings.max_upload_bytes,
+            quota=quota,
             small_file_bytes=settings.small_file_bytes,
             announce=self._announcer.announce,
         )

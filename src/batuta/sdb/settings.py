@@ -7,6 +7,7 @@ from urllib.parse import unquote, urlsplit
 from pydantic import Field, field_validator
 
 from batuta.errors import ConfigurationError
+from batuta.names import name_problem
 from batuta.service.settings import ServiceSettings
 
 DEFAULT_FOLDER: Final = Path("batuta-data")
@@ -49,6 +50,22 @@ class SdbSettings(ServiceSettings):
         description="Files up to this size, in bytes, are kept in the database, and committed with "
         "their records; 0 keeps all in the store.",
     )
+    quota_bytes: int | None = Field(
+        None,
+        ge=1,
+        description="Most bytes that all versions and quicklooks may have together; imports beyond "
+        "are refused. By default there is no quota.",
+    )
+    product_quotas: dict[str, int] = Field(
+        default_factory=dict,
+        description="The same of one product, as PRODUCT=BYTES; may be repeated.",
+    )
+    keep_free_bytes: int = Field(
+        0,
+        ge=0,
+        description="Bytes to be left free on the disk that files are received on; imports that "
+        "would leave less are refused.",
+    )
     quicklook_processes: int = Field(
         2,
         ge=0,
@@ -60,6 +77,19 @@ class SdbSettings(ServiceSettings):
         description="The address that others reach this service by, where it is not the one it "
         "listens on; products' uri starts with it.",
     )
+
+    @field_validator("product_quotas")
+    @classmethod
+    def _quotas_of_products(cls, value: dict[str, int]) -> dict[str, int]:
+        problems = [name_problem("product", name) for name in value]
+        problems += [
+            f"{name}: {quota} (accepted: a number of bytes from 1 on)"
+            for name, quota in value.items()
+            if quota < 1
+        ]
+        if found := [each for each in problems if each is not None]:
+            raise ValueError("; ".join(found))
+        return value
 
     @field_validator("store_url")
     @classmethod

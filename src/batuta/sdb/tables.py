@@ -154,6 +154,17 @@ OUTBOX: Final = sa.Table(
 )
 
 
+USAGE: Final = sa.Table(
+    "usage",
+    sa.MetaData(),
+    sa.Column("product", sa.String(128), primary_key=True),
+    sa.Column("bytes", sa.BigInteger, nullable=False),
+)
+"""What the versions of each product have in bytes, kept by triggers.
+
+Not among the tables that are copied: what is copied to another database is summed there."""
+
+
 def rank(columns: Any) -> sa.ColumnElement[int]:
     """Return the rank of the stage of a version, by the columns of `PRODUCTS` or of an alias."""
     return sa.func.coalesce(sa.type_coerce(columns.stage, sa.Integer), sa.literal(FINAL_RANK))

@@ -27,7 +27,9 @@ from batuta.sdb.check.verify import Verified, Verifier
 from batuta.sdb.settings import SdbSettings, store_folder
 from batuta.sdb.store import INCOMING, abandoned_files, open_store, remove_abandoned
 from batuta.sdb.tables import MIGRATIONS
-from batuta.service.database import open_database
+from batuta.sdb.usage import correct_usage, wrong_usage
+from batuta.service.committer import lock_writers
+from batuta.service.database import open_database, reading
 from batuta.service.database_copy import require_database
 
 GRACE_S: Final = 86_400.0
@@ -126,6 +128,24 @@ class Check:
                     yield from verified.findings
         if self._options.collect:
             self._settle_what_was_set_aside(engine, objects)
+        yield from self._wrong_usage(engine)
+
+    def _wrong_usage(self, engine: sa.Engine) -> Iterator[Finding]:
+        """Yield what quotas are counted by, where it is not the sum of the records."""
+        with reading(engine) as connection:
+            found = wrong_usage(connection)
+        if found and self._options.collect:
+            with engine.begin() as connection:
+                lock_writers(connection)
+                correct_usage(connection)
+        for wrong in found:
+            yield Finding(
+                kind=Kind.USAGE,
+                detail=f"{wrong.counted_bytes} bytes are counted for its quota, and its records "
+                f"have {wrong.recorded_bytes}" + ("; corrected" if self._options.collect else ""),
+                path=f"usage {wrong.product}",
+                mended=self._options.collect,
+            )
 
     def _jobs(
         self,

@@ -17,6 +17,7 @@ class Kind(StrEnum):
     UNNAMED = "unnamed"
     FOREIGN = "foreign"
     TEMPORARY = "temporary"
+    USAGE = "usage"
 
 
 @dataclass(frozen=True, kw_only=True)
