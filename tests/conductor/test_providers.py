@@ -243,6 +243,24 @@ async def test_what_is_told_of_another_processing_is_not_taken_for_the_one_asked
     assert polled.error == "maker: asked about the processing p1, it answered about 'p2'"
 
 
+@pytest.mark.parametrize(
+    ("interface", "path"),
+    [(Interface.ATTEMPTS, b"/processing/p1?attempt=2"), (Interface.REQUEST, b"/processing/p1")],
+)
+async def test_a_stop_names_its_attempt_to_those_that_count_them(
+    interface: Interface, path: bytes
+) -> None:
+    heads: list[bytes] = []
+    async with (
+        pipeline(whole(RECORD % b""), heads) as url,
+        open_providers(lambda _name: url, None) as opened,
+    ):
+        record = replace(RUNNING, interface=interface)
+        await opened.poll(Poll(record, PollAction.STOP))
+        await opened.cancel(record)
+    assert [head.split()[:2] for head in heads] == [[b"DELETE", path]] * 2
+
+
 async def test_an_answer_that_drips_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(providers, "ANSWER_TIMEOUT_S", 0.2)
     event = await answer_to_a_request(dripping)

@@ -3,6 +3,7 @@
 import json
 import shutil
 import subprocess
+import uuid
 from pathlib import Path
 
 import httpx
@@ -188,6 +189,26 @@ def test_a_queued_processing_is_cancelled_before_it_starts(
     assert {service.end_of(record)["state"] for record in running} == {"succeeded"}
     assert service.make("MANY")["state"] == "succeeded"
     assert not (service.stage / "entries").exists()
+
+
+def test_a_late_stop_of_an_earlier_attempt_leaves_the_later_one_alone(
+    service: PipelineProcess,
+) -> None:
+    blocking = [service.post("WAITS") for _ in range(service.settings.max_concurrent)]
+    for record in blocking:
+        eventually_sync(lambda: service.get(record)["progress"]["done"] == 1)  # noqa: B023  called here
+    asked = {"obs_id": "sb1", "processing_id": str(uuid.uuid4())}
+    queued = service.post("WAITS", **asked, attempt=1)
+    assert service.post("WAITS", **asked, attempt=2)["attempt"] == 2
+    path = f"/processing/{queued['id']}"
+    assert service.http.delete(f"{path}?attempt=1").json()["state"] == "queued"
+    service.http.delete(f"/processing/{blocking[0]['id']}").raise_for_status()
+    eventually_sync(lambda: service.get(queued)["progress"]["done"] == 1)
+    assert service.http.delete(f"{path}?attempt=1").json()["state"] == "running"
+    assert service.http.delete(f"{path}?attempt=2").json()["state"] == "cancelled"
+    (service.stage / "go on").touch()
+    for record in blocking:
+        service.end_of(record)
 
 
 def test_cancelling_what_has_ended_changes_nothing(service: PipelineProcess) -> None:

@@ -42,6 +42,26 @@ async def test_a_success_is_run_again_only_if_its_product_was_lost(
     assert submission.stored.record.attempt == (2 if remake else 1)
 
 
+async def test_what_is_still_queued_becomes_the_later_attempt_and_is_made_from_its_inputs(
+    database_url: str,
+) -> None:
+    first = ProcessingRequest(product="B", obs_id="o1", processing_id="p1", inputs={"A": 1})
+    again = first.model_copy(update={"attempt": 2, "inputs": {"A": 1, "C": 1}})
+    third = first.model_copy(update={"attempt": 3, "inputs": {"A": 2}})
+    with open_database(database_url, MIGRATIONS) as engine:
+        async with Committer(engine) as committer:
+            store = ProcessingStore(engine, committer, ["maker"])
+            await store.submit(first, "maker")
+            submission = await store.submit(again, "maker")
+            assert not submission.to_run, "it is in the queue already"
+            assert submission.stored.record.attempt == 2
+            await store.submit(first, "maker")  # late: it is not the last one
+            run = (await store.record_start("p1")).current_run
+            assert (run.attempt, run.given) == (2, {"A": 1, "C": 1})
+            # What runs is what it was.
+            assert (await store.submit(third, "maker")).stored.record.attempt == 2
+
+
 @pytest.mark.parametrize(
     ("processing_id", "named_by_it"),
     [

@@ -1,6 +1,7 @@
 """Starts the processes of runs, by a fork server that has the pipeline loaded."""
 
 import asyncio
+import contextlib
 import json
 import multiprocessing
 import os
@@ -216,10 +217,14 @@ def set_preload(source: CodeSource) -> None:
 
 def _describe(sending: Connection, source: CodeSource) -> None:
     """Send the name, products and code of the pipeline, as this process has it."""
+    answer: ConfigurationError | tuple[str, dict[str, ProductSpec], LoadedCode]
     try:
-        sending.send(_description(source))
+        answer = _description(source)
     except ConfigurationError as exc:
-        sending.send(exc)
+        answer = exc
+    # A service that ends while it starts, such as without NATS, waits for no answer any more.
+    with contextlib.suppress(BrokenPipeError):
+        sending.send(answer)
 
 
 def _description(source: CodeSource) -> tuple[str, dict[str, ProductSpec], LoadedCode]:

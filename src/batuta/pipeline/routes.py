@@ -152,9 +152,16 @@ class ProcessingRoutes:
         stored = await self._find(processing_id)
         return self.with_links(self._scheduler.current(stored.record))
 
-    async def cancel(self, processing_id: str) -> PipelineProcessing:
+    async def cancel(
+        self,
+        processing_id: str,
+        attempt: Annotated[
+            int | None,
+            Query(ge=1, lt=2**31, description="Only if it is at no later attempt by now."),
+        ] = None,
+    ) -> PipelineProcessing:
         """Cancel a processing, killing all its processes; an ended one stays as it is."""
-        record = await self._scheduler.cancel(processing_id)
+        record = await self._scheduler.cancel(processing_id, attempt)
         if record is None:
             raise _not_found(processing_id)
         return self.with_links(record)

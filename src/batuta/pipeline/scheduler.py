@@ -113,6 +113,8 @@ class ProcessingScheduler:
         _refuse_mismatch(submitted.stored.record, request)
         if submitted.to_run:
             self._enqueue(submitted.stored)
+        else:
+            self._queue.renew(submitted.stored)
         return self.current(submitted.stored.record), submitted.to_run
 
     def replace_offers(self, offers: Mapping[str, Offer]) -> None:
@@ -145,8 +147,16 @@ class ProcessingScheduler:
                     self._running_by_provider[stored.record.provider] += 1
                     group.create_task(self._run_processing(running, queued_at))
 
-    async def cancel(self, processing_id: str) -> PipelineProcessing | None:
-        """Cancel a processing that has not ended; return its record once it has."""
+    async def cancel(
+        self, processing_id: str, attempt: int | None = None
+    ) -> PipelineProcessing | None:
+        """Cancel a processing that has not ended; return its record once it has.
+
+        With `attempt`, one that is at a later attempt by now is left alone.
+        """
+        if attempt is not None and self._is_at_later(processing_id, attempt):
+            stored = await self._store.find(processing_id)
+            return self.current(stored.record) if stored else None
         queued = self._queue.pop(processing_id)
         if queued is not None:
             await self._end(queued.record, ProcessingState.CANCELLED, _CANCELLED)
@@ -163,6 +173,11 @@ class ProcessingScheduler:
         if running is None or record.state is not ProcessingState.RUNNING:
             return record
         return record.model_copy(update={"progress": running.record.progress})
+
+    def _is_at_later(self, processing_id: str, attempt: int) -> bool:
+        running = self._running.get(processing_id)
+        record = running.record if running is not None else self._queue.record(processing_id)
+        return record is not None and record.attempt > attempt
 
     async def _refuse_when_full(self, request: ProcessingRequest) -> None:
         if len(self._queue) + self._submitting < self._config.max_queued:
@@ -265,6 +280,15 @@ class _Queue:
         _, (stored, queued_at) = self._waiting.popitem(last=False)
         self.by_provider[stored.record.provider] -= 1
         return stored, queued_at
+
+    def record(self, processing_id: str) -> PipelineProcessing | None:
+        found = self._waiting.get(processing_id)
+        return None if found is None else found[0].record
+
+    def renew(self, stored: StoredProcessing) -> None:
+        """Replace one that waits, in its place: it may have become a later attempt."""
+        if (found := self._waiting.get(stored.record.id)) is not None:
+            self._waiting[stored.record.id] = (stored, found[1])
 
     def pop(self, processing_id: str) -> StoredProcessing | None:
         found = self._waiting.pop(processing_id, None)

@@ -95,7 +95,11 @@ class ProcessingStore:
         self._committer = committer
 
     async def submit(self, request: ProcessingRequest, provider: str) -> Submission:
-        """Record a request; a known id is restarted only by a higher attempt."""
+        """Record a request.
+
+        A known id is restarted only by a higher attempt; while it is queued, it becomes that
+        attempt.
+        """
         return await self._commit(lambda db: _submit(db, request, provider))
 
     async def record_start(self, processing_id: str, code: str | None = None) -> StoredProcessing:
@@ -271,6 +275,10 @@ def _submit(db: sa.Connection, request: ProcessingRequest, provider: str) -> Sub
     known = _find(db, request.processing_id) if request.processing_id else None
     if known is None:
         return Submission(_add(db, request, provider), to_run=True)
+    if _waits_as_earlier_attempt(known.record, request):
+        # The earlier attempt was given up, such as while nobody could reach this service. What the
+        # new one is to be made from may be newer, and is what the conductor records.
+        return Submission(_changed(db, known.record.id, _asked(request)), to_run=False)
     if not _may_restart(known.record, request):
         return Submission(known, to_run=False)
     if not known.recorded:
@@ -280,11 +288,19 @@ def _submit(db: sa.Connection, request: ProcessingRequest, provider: str) -> Sub
     return Submission(_changed(db, known.record.id, again), to_run=True)
 
 
-def _may_restart(known: PipelineProcessing, request: ProcessingRequest) -> bool:
+def _waits_as_earlier_attempt(known: PipelineProcessing, request: ProcessingRequest) -> bool:
+    return known.state is ProcessingState.QUEUED and _is_later_attempt(known, request)
+
+
+def _is_later_attempt(known: PipelineProcessing, request: ProcessingRequest) -> bool:
     same = (known.product, known.obs_id) == (request.product, request.obs_id)
+    return same and request.attempt > known.attempt
+
+
+def _may_restart(known: PipelineProcessing, request: ProcessingRequest) -> bool:
     may = known.state in (ProcessingState.FAILED, ProcessingState.CANCELLED)
     may |= request.remake and known.state is ProcessingState.SUCCEEDED
-    return same and may and request.attempt > known.attempt
+    return may and _is_later_attempt(known, request)
 
 
 _INITIAL_VALUES: Final[dict[str, Any]] = {

@@ -12,6 +12,7 @@ import os
 import select
 import signal
 import socket
+import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -120,8 +121,13 @@ def _kill_descendants(worker: int) -> None:
 
 def _append_to_log(log_path: Path, line: str) -> None:
     """Add a line to the log in place of the worker, which may be dead."""
-    with log_path.open("a") as log:
-        log.write(f"{utc_now():%Y-%m-%dT%H:%M:%S.%f}Z {line}\n")
+    try:
+        with log_path.open("a") as log:
+            log.write(f"{utc_now():%Y-%m-%dT%H:%M:%S.%f}Z {line}\n")
+    except OSError as exc:
+        # The disk may be full. What the run has left must be cleaned up all the same, and its end
+        # be reported: the service's own log has the line instead.
+        sys.stderr.write(f"{log_path.name} cannot be written: {one_line(exc)}; {line}\n")
 
 
 def _clean_up(task: ProcessingTask) -> None:

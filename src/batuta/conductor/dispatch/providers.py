@@ -131,7 +131,11 @@ class Providers:
         """Send a request about a processing to where it is."""
         instance = record.instance or self._url_of(record.provider)
         about = _About(record.provider, instance, record.id, record.obs_id, polls=True)
-        return await self._call(method, about, address(instance, record.pipeline_id or record.id))
+        url = address(instance, record.pipeline_id or record.id)
+        if method == "DELETE" and _counts_attempts(record):
+            # It may arrive late, and after another conductor has requested the next attempt.
+            url = f"{url}?attempt={record.attempt}"
+        return await self._call(method, about, url)
 
     async def _post(self, request: DueRequest, url: str, sent: str) -> Answer:
         required: dict[str, object] = {"product": request.product, "obs_id": request.obs_id}
@@ -179,6 +183,10 @@ class Providers:
             raise
         self._on_signal(about.signal(None))
         return answer
+
+
+def _counts_attempts(record: ProcessingRecord | Stop) -> bool:
+    return isinstance(record, ProcessingRecord) and record.interface is Interface.ATTEMPTS
 
 
 @dataclass(frozen=True, slots=True)
