@@ -17,13 +17,14 @@ ORCHESTRA_PEERS_PINS := $(addprefix benchmarks/orchestra_peers/,requirements.in 
 SLURM_ARGS ?= start
 # More than the cores of a small machine: most tests wait for other processes.
 WORKERS ?= 5
-# Of `make simulate`: how many schedules, from which seed on.
+# Of `make simulate`: how many schedules, from which seed on. Of `make chaos`: how many observations,
+# and the seed, drawn unless it is given.
 N ?= 1000
 SEED ?= 1
 PROGRAM ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-floors check check-web web format lock clean bench bench-peers install-cars compat-cars simulate slurm lock-peers \
+.PHONY: help install demo test test-floors check check-web web format lock clean bench bench-peers install-cars compat-cars simulate chaos slurm lock-peers \
   profile-memory-report profile-memory-all
 
 help:  ## this list
@@ -52,6 +53,11 @@ test: $(INSTALLED)  ## every test, on real services
 
 simulate: $(INSTALLED)  ## the orchestra in virtual time, with faults from seeds (N=10000 SEED=1; SEED=7 REPLAY=1)
 	$(BIN)/python -m tests.support.simulation --number $(N) --seed $(SEED) $(if $(REPLAY),--replay) $(SIMULATE_ARGS)
+
+chaos: $(INSTALLED)  ## a real orchestra whose services, network, disks and clocks fail (N=1000 SEED=7 DATABASE=sqlite)
+	$(BIN)/python -m tests.support.chaos --number $(N) $(if $(filter file,$(origin SEED)),,--seed $(SEED)) \
+	  $(if $(PRODUCTS),--products $(PRODUCTS)) $(if $(FAULTS),--faults $(FAULTS)) \
+	  $(if $(DATABASE),--database $(DATABASE)) $(CHAOS_ARGS)
 
 $(FLOORS_INSTALLED): pyproject.toml constraints-floors.txt
 	$(PYTHON) -m venv $(FLOORS)
@@ -146,4 +152,4 @@ lock-peers: $(INSTALLED)  ## pin again what Batuta is measured against
 	  --ignore-scripts --no-audit --no-fund
 
 clean:  ## remove what was installed and made here
-	rm -rf $(VENV) $(PEERS) $(ORCHESTRA_PEERS) $(FLOORS) build dist demo-out memory-all .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(PEERS) $(ORCHESTRA_PEERS) $(FLOORS) build dist demo-out chaos-out memory-all .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -16,16 +16,23 @@ def mounted_disk(folder: Path, size_mb: int) -> Iterator[Path]:
     """Mount a disk of `size_mb` in memory; skip the test where that is not allowed."""
     disk = folder / "disk"
     disk.mkdir()
+    if (problem := mount_in_memory(disk, size_mb)) is not None:
+        pytest.skip(problem)
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
+
+
+def mount_in_memory(folder: Path, size_mb: int) -> str | None:
+    """Mount a disk of `size_mb` in memory at `folder`; return why it cannot be."""
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={size_mb}m", "tmpfs", str(disk)],
+        ["mount", "-t", "tmpfs", "-o", f"size={size_mb}m", "tmpfs", str(folder)],
         check=False,
         capture_output=True,
         text=True,
     )
     if mounted.returncode:
-        pytest.skip(f"a small disk cannot be mounted here: {mounted.stderr.strip()}")
-    yield disk
-    subprocess.run(["umount", str(disk)], check=True)
+        return f"a small disk cannot be mounted here: {mounted.stderr.strip()}"
+    return None
 
 
 @contextmanager
