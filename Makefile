@@ -24,7 +24,7 @@ SEED ?= 1
 PROGRAM ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-floors check check-web web format lock clean bench bench-peers install-cars compat-cars simulate chaos slurm lock-peers \
+.PHONY: help install demo test test-floors check check-secrets check-web web format lock clean bench bench-peers install-cars compat-cars simulate chaos fuzz slurm lock-peers \
   profile-memory-report profile-memory-all
 
 help:  ## this list
@@ -59,6 +59,9 @@ chaos: $(INSTALLED)  ## a real orchestra whose services, network, disks and cloc
 	  $(if $(PRODUCTS),--products $(PRODUCTS)) $(if $(FAULTS),--faults $(FAULTS)) \
 	  $(if $(DATABASE),--database $(DATABASE)) $(CHAOS_ARGS)
 
+fuzz: $(INSTALLED)  ## requests made from each service's description of its interface (N=1000 to each operation)
+	BATUTA_FUZZ_REQUESTS=$(N) $(BIN)/python -m pytest tests/system/test_random_requests.py $(TEST_ARGS)
+
 $(FLOORS_INSTALLED): pyproject.toml constraints-floors.txt
 	$(PYTHON) -m venv $(FLOORS)
 	$(FLOORS)/bin/pip install --quiet --constraint constraints-floors.txt \
@@ -70,12 +73,21 @@ test-floors: $(FLOORS_INSTALLED)  ## security and contracts, with the lowest ver
 	$(FLOORS)/bin/python -m pytest -p no:cacheprovider -o filterwarnings=default -n $(WORKERS) \
 	  $(FLOOR_TESTS) $(TEST_ARGS)
 
-check: $(INSTALLED)  ## formatter, linter, types, import layers
+check: $(INSTALLED)  ## formatter, linter, types, import layers, secrets
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(MAKE) --no-print-directory check-secrets
 	$(MAKE) --no-print-directory check-web
+
+# Words that only look like passwords, and addresses of tests, would be found by what is left out.
+check-secrets: $(INSTALLED)  ## no key and no token of a service is in what is committed
+	git ls-files -z -- ':!*.png' ':!*.svg' ':!*.ipynb' ':!*constraints*' ':!*package-lock.json' \
+	  | xargs -0 $(BIN)/detect-secrets-hook --no-verify \
+	  --disable-filter detect_secrets.filters.heuristic.is_indirect_reference \
+	  --disable-plugin BasicAuthDetector --disable-plugin KeywordDetector \
+	  --disable-plugin Base64HighEntropyString --disable-plugin HexHighEntropyString
 
 check-web: $(INSTALLED)  ## the page of the dashboard: formatter, linter, types
 	$(BIN)/python web/build_page.py check
