@@ -55,7 +55,13 @@ from batuta.conductor.database.schema import processings as table
 from batuta.conductor.database.statements import NEXT_TIMES, NEXT_TIMES_BUT
 from batuta.conductor.database.stops import StopStore
 from batuta.conductor.decisions.approvals import Question, asks_anew
-from batuta.conductor.decisions.circuits import Circuit, CircuitLimits, Signal, outcome_of
+from batuta.conductor.decisions.circuits import (
+    Circuit,
+    CircuitLimits,
+    Signal,
+    may_tell_failure,
+    outcome_of,
+)
 from batuta.conductor.decisions.events import Archived, Event
 from batuta.conductor.decisions.outcomes import Decided, HeardEvent, withdrawal_of
 from batuta.conductor.decisions.processing_record import (
@@ -246,7 +252,7 @@ class Ledger(ReadsGraph):
         list of Report
             As in `Round.ended`, and what is asked of a person now.
         """
-        with self._deciding() as (connection, now):
+        with self._deciding(answers) as (connection, now):
             self._claims.lock_observations(connection, {arrival.obs_id for arrival in arrivals})
             arrivals = self._dropped.admit(connection, arrivals, made)
             ended, made_by = self._apply(connection, [*answers, *made], now)
@@ -328,7 +334,7 @@ class Ledger(ReadsGraph):
         A processing is not to be polled again before its next time has come, answer or not.
         `signals` are what was found out about the instances of providers.
         """
-        with self._deciding() as (connection, now):
+        with self._deciding(events, signals) as (connection, now):
             # Before the events: what a request that was not answered costs depends on them.
             self.circuits.record(connection, signals, now)
             self.circuits.end_stray_trials(connection, now)
@@ -349,11 +355,18 @@ class Ledger(ReadsGraph):
         return connection.execute(NEXT_TIMES, {"since": now}).one()
 
     @contextmanager
-    def _deciding(self) -> Iterator[tuple[sa.Connection, float]]:
-        """Open a transaction in which is decided what is sent; the time is that of all of it."""
+    def _deciding(
+        self, events: Sequence[Event] = (), signals: Sequence[Signal] = ()
+    ) -> Iterator[tuple[sa.Connection, float]]:
+        """Open a transaction in which is decided what is sent; the time is that of all of it.
+
+        `events` and `signals` are what it is decided from.
+        """
         now = self._clock()
         with self._engine.begin() as connection:
             self.circuits.refresh(connection, now)
+            if signals or self.circuits.known or any(map(may_tell_failure, events)):
+                self.circuits.lock(connection)
             yield connection, now
         self.circuits.settle()
 
@@ -394,7 +407,7 @@ class Ledger(ReadsGraph):
         """Record what events change; return what is reported of it: see `Round.ended`."""
         if not events:
             return []
-        with self._deciding() as (connection, now):
+        with self._deciding(events) as (connection, now):
             return self._apply(connection, events, now)[0]
 
     def unsettled(self, processing_ids: Collection[str]) -> list[ProcessingRecord]:

@@ -13,9 +13,11 @@ from enum import StrEnum
 from typing import ClassVar, Final
 
 from batuta.conductor.decisions.events import (
+    Archived,
     Event,
     InstanceLost,
     PipelineUnreachable,
+    StatusUpdate,
     UnknownToPipeline,
 )
 from batuta.conductor.decisions.processing_record import ProcessingRecord, retry_wait_s
@@ -298,6 +300,15 @@ def _reopened(circuit: Circuit, reason: str, limits: CircuitLimits, now: float) 
         # What was sent to it meanwhile is given up with it, too.
         lost=None,
     )
+
+
+def may_tell_failure(event: Event) -> bool:
+    """Return whether an event may have an outcome that speaks against an instance."""
+    match event:
+        case StatusUpdate(state=State.QUEUED | State.RUNNING):
+            return False
+        case _:
+            return not isinstance(event, Archived)
 
 
 def outcome_of(

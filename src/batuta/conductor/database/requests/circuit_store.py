@@ -105,6 +105,17 @@ class CircuitStore:
         self._read_at = now
         self._uncommitted = False
 
+    def lock(self, connection: sa.Connection) -> None:
+        """Let no other conductor change any circuit until the transaction ends.
+
+        To be called before processings are locked, where circuits may be changed after that: of
+        two conductors, one that has changed a circuit and looks for a processing, and one that has
+        locked the processing and is about to change the circuit would wait for each other.
+        SQLite has one writer at a time: nothing to do.
+        """
+        if connection.dialect.name == "postgresql":
+            connection.execute(sa.text("SELECT pg_advisory_xact_lock(1732050807)"))
+
     def settle(self) -> None:
         """Note that the transaction is committed."""
         self._uncommitted = False
