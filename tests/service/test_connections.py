@@ -303,9 +303,9 @@ async def take(request: Request):
 async def open_thing(settings, url):
     yield Thing()
 
-if len(sys.argv) > 1:
-    limits = replace(runner.raise_open_files_limit(), full_s=float(sys.argv[1]))
-    runner.raise_open_files_limit = lambda: limits
+given = {name: float(value) for name, value in (each.split("=") for each in sys.argv[1:])}
+limits = replace(runner.raise_open_files_limit(), **given)
+runner.raise_open_files_limit = lambda: limits
 set_up_logging()
 run_service("thing", ServiceSettings(port=0), open_thing)
 """
@@ -341,7 +341,9 @@ def limited_service(log: Path, *arguments: str) -> Iterator[str]:
 
 async def test_a_burst_of_more_clients_than_open_files_is_answered_whole(tmp_path: Path) -> None:
     raise_open_files_limit()
-    with limited_service(tmp_path / "log") as url:
+    # On a busy machine, it takes a while until each of so many clients of one process has its turn
+    # to send what it wants.
+    with limited_service(tmp_path / "log", "silent_s=60", "full_s=90") as url:
         connector = aiohttp.TCPConnector(limit=0)
         async with aiohttp.ClientSession(connector=connector) as session:
 
@@ -355,7 +357,7 @@ async def test_a_burst_of_more_clients_than_open_files_is_answered_whole(tmp_pat
 def test_a_crowd_leaves_a_service_answering_and_its_log_short(tmp_path: Path) -> None:
     """More slow uploads than the process may have files open."""
     log = tmp_path / "log"
-    with limited_service(log, "0.2") as url, contextlib.ExitStack() as crowd:
+    with limited_service(log, "full_s=0.2") as url, contextlib.ExitStack() as crowd:
         address = httpx.URL(url)
         slow = [crowd.enter_context(slow_upload(address)) for _ in range(2 * FILES)]
         assert {status_of(url) for _ in range(20)} == {503}

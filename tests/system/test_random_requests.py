@@ -3,6 +3,7 @@
 ``make fuzz`` makes many more of them.
 """
 
+import gc
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -31,7 +32,7 @@ from tests.support.services import serving
 Operation = schemathesis.APIOperation[Any, Any, Any, Any]
 Case = schemathesis.Case[Any]
 
-REQUESTS: Final = int(os.environ.get("BATUTA_FUZZ_REQUESTS", "2"))
+REQUESTS: Final = int(os.environ.get("BATUTA_FUZZ_REQUESTS", "1"))
 """To each operation, as its description says; and as many that it does not allow."""
 ANSWER_S: Final = 60.0
 GRAPH: Final = {
@@ -74,6 +75,8 @@ def is_endless(operation: Operation) -> bool:
     return any("text/event-stream" in each.get("content", {}) for each in responses)
 
 
+# The client of schemathesis leaves to the garbage collector what a service has closed early.
+@pytest.mark.filterwarnings("ignore:unclosed <socket.socket:ResourceWarning")
 @pytest.mark.timeout(0 if REQUESTS > 10 else 300)
 @pytest.mark.parametrize("service", ["sdb", "conductor", "pipeline"])
 def test_no_request_that_the_description_gives_rise_to_is_a_fault_of_the_service(
@@ -90,6 +93,7 @@ def test_no_request_that_the_description_gives_rise_to_is_a_fault_of_the_service
             if not is_endless(operation):
                 asked += 1
                 faults += faults_of(operation, session)
+    gc.collect()  # here, and not in a test that comes later
     assert faults == []
     assert asked > 10
     assert httpx.get(f"{services[service]}/health", timeout=ANSWER_S).is_success
