@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from batuta.conductor.decisions.circuits import AttemptFailed, may_tell_failure, outcome_of
 from batuta.conductor.decisions.events import (
     Event,
     Interface,
@@ -371,6 +372,15 @@ def test_an_event_changes_what_the_table_says_and_nothing_else(case: str) -> Non
     record, event, changes = TABLE[case]
     expected = None if changes is None else replace(record, **changes)
     assert transition(record, event, CONDITIONS) == expected
+
+
+@pytest.mark.parametrize("case", TABLE)
+def test_what_speaks_against_an_instance_is_foreseen_from_the_event_alone(case: str) -> None:
+    """What may change a circuit is locked before processings: see `CircuitStore.lock`."""
+    record, event, _ = TABLE[case]
+    after = transition(record, event, CONDITIONS) or record
+    if isinstance(outcome_of(("maker", ""), event, record, after), AttemptFailed):
+        assert may_tell_failure(event)
 
 
 def test_an_answer_without_progress_leaves_what_was_told_of_it() -> None:

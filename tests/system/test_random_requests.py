@@ -70,7 +70,7 @@ def services(
 
 
 def is_endless(operation: Operation) -> bool:
-    """Tell whether it answers with a stream of events, which ends when its reader goes."""
+    """Return whether an operation answers with events for as long as they are read."""
     responses = operation.definition.raw.get("responses", {}).values()
     return any("text/event-stream" in each.get("content", {}) for each in responses)
 

@@ -38,7 +38,7 @@ class _LazyDask:
 
 
 def make_dask_lazy() -> None:
-    """Have xarray import dask only where it is used.
+    """Defer the import of dask by xarray until an array of dask exists.
 
     Where xarray has asked for dask already, or keeps what it knows elsewhere, nothing is changed.
     """

@@ -43,7 +43,7 @@ _FORMS: Final = {42: _Form("u2", "u4"), 43: _Form("u8", "u8")}
 class BlockTable:
     """The blocks of one image of a file, row by row.
 
-    Parameters
+    Attributes
     ----------
     offsets, sizes : array
         Of each block, in bytes. Views of the content of the file: what is assigned to elements of

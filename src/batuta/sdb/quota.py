@@ -247,7 +247,10 @@ class Reception:
         self.written_bytes += size
 
     def complete(self, product: str, size: int) -> None:
-        """Tell what it is, before it is stored; raises as `Quota.check`."""
+        """Record its product and its size once they are known, before it is stored.
+
+        Raises as `Quota.check`.
+        """
         self.product, self.size, self.may_repeat = product, size, False
         self._quota.check(self, usage_known=False)
 

@@ -20,13 +20,13 @@ class Disk:
         self._ballast = folder / "ballast"
 
     def fill(self) -> None:
-        """Leave no room on it."""
+        """Fill the disk."""
         with self._ballast.open("ab") as file:
             for step in STEPS:
                 self._add(file.fileno(), step)
 
     def free(self) -> None:
-        """Give the room back."""
+        """Free the space that `fill` took."""
         self._ballast.unlink(missing_ok=True)
 
     def close(self) -> None:

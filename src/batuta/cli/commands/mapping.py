@@ -75,7 +75,9 @@ def map_command(  # noqa: PLR0913, PLR0917 - options of a command
     ] = None,
     account: Annotated[
         str | None,
-        typer.Option(help="Who pays for jobs of Slurm or PBS; else of --config, SBATCH_ACCOUNT."),
+        typer.Option(
+            help="Of jobs of Slurm or PBS; else that of --config, or for Slurm SBATCH_ACCOUNT."
+        ),
     ] = None,
     config: Annotated[
         Path | None, typer.Option(help="YAML or JSON file: a configuration of the orchestrator.")
@@ -159,8 +161,12 @@ def _configuration(mode: str | None, account: str | None, config: Path | None) -
 
     read = {} if config is None else read_document(config)
     found = {**read, "mode": mode or read.get("mode", "auto")}
-    payer = account or read.get("account") or os.environ.get("SBATCH_ACCOUNT")
-    return {**found, "account": payer} if payer and found["mode"] in _JOB_MODES else found
+    if found["mode"] not in _JOB_MODES:
+        return found
+    # The variable is Slurm's own: of PBS, it would say nothing.
+    of_slurm = os.environ.get("SBATCH_ACCOUNT") if found["mode"] == "slurm_dask" else None
+    payer = account or read.get("account") or of_slurm
+    return {**found, "account": payer} if payer else found
 
 
 def _save_options(compression: str | None, *, cloud_optimized: bool) -> "SaveOptions | None":

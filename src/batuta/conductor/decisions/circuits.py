@@ -14,6 +14,7 @@ from typing import ClassVar, Final
 
 from batuta.conductor.decisions.events import (
     Archived,
+    DeadlinePassed,
     Event,
     InstanceLost,
     PipelineUnreachable,
@@ -305,10 +306,12 @@ def _reopened(circuit: Circuit, reason: str, limits: CircuitLimits, now: float) 
 def may_tell_failure(event: Event) -> bool:
     """Return whether an event may have an outcome that speaks against an instance."""
     match event:
-        case StatusUpdate(state=State.QUEUED | State.RUNNING):
+        case DeadlinePassed():
+            return True  # also what was to be stopped, and runs on
+        case Archived() | StatusUpdate(state=State.QUEUED | State.RUNNING):
             return False
         case _:
-            return not isinstance(event, Archived)
+            return True
 
 
 def outcome_of(
