@@ -109,6 +109,7 @@ class Harness:
             product=product,
             obs_id=request.obs_id,
             provider=request.provider,
+            made_in=request.attempt,
         )
         arrival = Arrival(product, request.obs_id, version, archived=True)
         return self.take_made([arrival], [made])

@@ -6,7 +6,7 @@ from batuta.conductor.database.requests.due_requests import DueRequest
 from batuta.graph import Graph
 from batuta.messaging import ProcessingState as State
 from tests.conductor.graphs import graph_of
-from tests.conductor.harness import OpenLedger
+from tests.conductor.harness import Harness, OpenLedger
 
 
 def names(requests: list[DueRequest]) -> list[str]:
@@ -98,3 +98,74 @@ def test_why_says_how_many_optional_inputs_lack(open_ledger: OpenLedger) -> None
     assert answer == (
         "R was not made: it lacks 1 more of its optional inputs (O, which has not arrived)"
     )
+
+
+def _retried_with_another_input(harness: Harness) -> tuple[DueRequest, DueRequest]:
+    """Give up an attempt of ``R`` made from ``A``; ``O`` joins it for the next one."""
+    (first,) = harness.on_data(("A", "o1", 1))
+    harness.report(first, State.FAILED, error="no answer")
+    assert harness.on_data(("O", "o1", 1)) == []
+    harness.clock.advance(60)
+    (second,) = harness.take_due()
+    assert second.processing_id == first.processing_id
+    assert inputs_of(harness, second) == {"A": 1, "O": 1}
+    return first, second
+
+
+def inputs_of(harness: Harness, request: DueRequest) -> dict[str, int]:
+    found = harness.views.processing(request.processing_id)
+    assert found is not None
+    return found.inputs
+
+
+def _waits_for_an_optional_input(**more: object) -> Graph:
+    return graph_of(
+        ["A", "O", "P"],
+        {"R": {"m_input": ["A"], "o_input": ["O", "P"], "o_wait": 60, **more}},
+    )
+
+
+def test_an_attempt_that_was_given_up_and_ends_late_is_recorded_with_the_inputs_that_it_had(
+    open_ledger: OpenLedger,
+) -> None:
+    harness = open_ledger(_waits_for_an_optional_input())
+    first, _second = _retried_with_another_input(harness)
+    assert harness.make(first, "R", 1) == []
+    assert harness.state(first) is State.SUCCEEDED
+    assert inputs_of(harness, first) == {"A": 1}
+    # Announced once more, it changes nothing.
+    assert harness.make(first, "R", 1) == []
+    assert inputs_of(harness, first) == {"A": 1}
+    assert harness.due() == []
+
+
+def test_the_attempt_that_was_requested_with_an_input_is_recorded_with_it(
+    open_ledger: OpenLedger,
+) -> None:
+    harness = open_ledger(_waits_for_an_optional_input())
+    _first, second = _retried_with_another_input(harness)
+    assert harness.make(second, "R", 1) == []
+    assert inputs_of(harness, second) == {"A": 1, "O": 1}
+    assert harness.due() == []
+
+
+def test_each_late_attempt_is_recorded_with_its_own_inputs(open_ledger: OpenLedger) -> None:
+    harness = open_ledger(_waits_for_an_optional_input(max_attempts=5))
+    _first, second = _retried_with_another_input(harness)
+    harness.report(second, State.FAILED, error="no answer")
+    assert harness.on_data(("P", "o1", 1)) == []
+    assert inputs_of(harness, second) == {"A": 1, "O": 1, "P": 1}
+    assert harness.make(second, "R", 1) == []
+    assert inputs_of(harness, second) == {"A": 1, "O": 1}
+
+
+def test_a_late_attempt_is_recorded_with_the_version_that_failed_and_was_corrected_since(
+    open_ledger: OpenLedger,
+) -> None:
+    harness = open_ledger(graph_of(["A"], {"R": {"m_input": ["A"], "max_attempts": 1}}))
+    (first,) = harness.on_data(("A", "o1", 1))
+    harness.report(first, State.FAILED, error="no answer")
+    (second,) = harness.on_data(("A", "o1", 2))
+    assert inputs_of(harness, second) == {"A": 2}
+    assert harness.make(first, "R", 1) == []
+    assert inputs_of(harness, first) == {"A": 1}

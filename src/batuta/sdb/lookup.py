@@ -71,7 +71,10 @@ class LookupRequest(BaseModel):
 
 
 class ArchivedVersion(BaseModel):
-    """A version that the sdb holds, in brief; `withdrawn` is when it was withdrawn, if it was."""
+    """A version that the sdb holds, in brief; `withdrawn` is when it was withdrawn, if it was.
+
+    `attempt` is that of the processing which imported it, where the import said so.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -82,6 +85,7 @@ class ArchivedVersion(BaseModel):
     created: Instant
     provider: str | None = None
     processing_id: str | None = None
+    attempt: int | None = None
     withdrawn: Instant | None = None
     withdrawn_reason: str | None = None
     stage: Stage | None = None

@@ -24,8 +24,6 @@ class Report:
         The faults that this machine does not allow, and why.
     ended : list of str
         The services that have ended by themselves, and were started again.
-    joined_late : list of str
-        What was made without an optional input that the conductor says it is made from.
     violations : list of str
         What does not hold.
     """
@@ -39,7 +37,6 @@ class Report:
     faults: dict[str, int]
     left_out: dict[str, str]
     ended: list[str]
-    joined_late: list[str]
     violations: list[str]
     explained: list[str] = field(default_factory=list)
 
@@ -71,8 +68,6 @@ class Report:
         yield from (f"  NOT TRIED: {kind}: {why}" for kind, why in self.left_out.items())
         yield f"  {len(self.ended)} services ended by themselves, and were started again"
         yield from (f"    {each}" for each in self.ended)
-        if self.joined_late:
-            yield f"  made without an optional input that was claimed later: {self.joined_late}"
         yield from (f"VIOLATED: {each}" for each in self.violations)
         yield from self.explained
         if self.violations:

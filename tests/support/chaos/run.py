@@ -117,7 +117,6 @@ async def run_chaos(
         made=made,
         executions=sum(each.stat().st_size for each in orchestra.runs.iterdir()),
         attempts=sum(row["attempt"] for row in content.claims.values()),
-        joined_late=verify.joined_late(content),
         repeated_imports=sender.repeated,
         faults=dict(injector.done),
         left_out=orchestra.left_out,

@@ -86,32 +86,11 @@ def _not_claimed_once(made: Made) -> Iterator[str]:
         claim = made.claims.get(row["processing_id"])
         if claim is None or (claim["product"], claim["obs_id"]) != (row["product"], row["obs_id"]):
             yield f"{row['product']} of {row['obs_id']}: made without a claim"
-        elif claim["inputs"] != _inputs(row) and not _joined_late(made, row, claim):
+        elif claim["inputs"] != _inputs(row):
             yield (
                 f"{row['product']} of {row['obs_id']}: made from {_inputs(row)}, claimed from "
                 f"{claim['inputs']}"
             )
-
-
-def joined_late(made: Made) -> list[str]:
-    """Return what was made without an optional input that its claim names.
-
-    An attempt that was given up, and whose claim took the input since, may still be under way, and
-    then ends it: the lineage of the sdb is right, and what the conductor records is not.
-    """
-    found = []
-    for row in made.versions:
-        claim = made.claims.get(row["processing_id"])
-        if claim is not None and claim["inputs"] != _inputs(row) and _joined_late(made, row, claim):
-            found.append(f"{row['product']} of {row['obs_id']}")
-    return found
-
-
-def _joined_late(made: Made, row: Row, claim: Row) -> bool:
-    left = dict(set(claim["inputs"].items()) - set(_inputs(row).items()))
-    return _inputs(row).items() <= claim["inputs"].items() and left.keys() <= set(
-        made.graph[row["product"]].optional
-    )
 
 
 def _wrong(made: Made) -> Iterator[str]:

@@ -22,6 +22,7 @@ from batuta.conductor.database.approvals.approval_answers import Approvals
 from batuta.conductor.database.approvals.awaiting_versions import ApprovalStore
 from batuta.conductor.database.attribution import attribute
 from batuta.conductor.database.claiming.deadlines import DeadlineStore, PassedDeadlines
+from batuta.conductor.database.claiming.earlier_inputs import restore_inputs
 from batuta.conductor.database.claiming.stale_marks import any_untold, take_untold
 from batuta.conductor.database.current_graph import CurrentGraph, ReadsGraph
 from batuta.conductor.database.event_records import record_events, record_outcome
@@ -258,6 +259,7 @@ class Ledger(ReadsGraph):
             ended, made_by = self._apply(connection, [*answers, *made], now)
             refused: list[RefusedVersion] = []
             if made_by:
+                restore_inputs(connection, made, made_by)
                 arrivals = inherit_classes(arrivals, made_by)
                 arrivals = inherit_stages(arrivals, made, made_by)
                 arrivals, refused = tell_makers(arrivals, made, made_by)

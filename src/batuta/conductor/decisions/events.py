@@ -114,13 +114,14 @@ class Archived(Event):
 
     It is the one that the processing was to make only if its names are: whoever imports something
     else may say that it comes of the same processing. `processing_id` is empty where the import
-    names none.
+    names none. `made_in` is the attempt that imported it; None where the import does not say.
     """
 
     product: str
     obs_id: str
     provider: str | None
     version: int = 0
+    made_in: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

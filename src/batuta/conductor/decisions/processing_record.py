@@ -81,6 +81,9 @@ class ProcessingRecord:
     withdrawn_input : str or None
         The input, and its version, that was withdrawn while it was made from that: it was stopped,
         and what it makes all the same is refused. None: none was.
+    earlier_attempts : int
+        How many of its attempts were requested before it took the inputs that it has now: what
+        they import all the same is made from others.
     """
 
     id: str
@@ -117,6 +120,7 @@ class ProcessingRecord:
     stage: int | None = None
     withdrawn_input: str | None = None
     told_priority: int | None = None
+    earlier_attempts: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -235,6 +235,7 @@ def success_of(version: ArchivedVersion) -> Archived:
         obs_id=version.obs_id,
         provider=version.provider,
         version=version.version,
+        made_in=version.attempt,
     )
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 import sqlalchemy as sa
 
 from batuta.conductor.database.claiming.claim_rows import new_row
+from batuta.conductor.database.claiming.earlier_inputs import REPLACED, with_inputs
 from batuta.conductor.database.claiming.updates import UNSENT, asked_again
 from batuta.conductor.database.current_graph import ReadsGraph
 from batuta.conductor.database.records import MAX_IN, locked_rows, record_of, write_changes
@@ -48,7 +49,7 @@ class EarlierClaims(ReadsGraph):
                     connection.execute(
                         sa.update(table)
                         .where(table.c.id == row.id)
-                        .values(inputs=dict(claim.inputs))
+                        .values(with_inputs(row, claim.inputs))
                     )
                     retried.add(row.id)
         return retried
@@ -85,8 +86,8 @@ class EarlierClaims(ReadsGraph):
                 sa.select(
                     table.c.id,
                     table.c.claim,
-                    table.c.inputs,
                     table.c.state,
+                    *REPLACED,
                     UNSENT.label("unsent"),
                 )
                 .where(*same, table.c.claim.not_like(f"{MANUAL}%"))
@@ -103,10 +104,12 @@ class EarlierClaims(ReadsGraph):
                     sa.update(table)
                     .where(table.c.id == row.id)
                     .values(
-                        claim=claim.key,
-                        inputs=dict(claim.inputs),
-                        stage=claim.stage,
-                        **asked_again(claim),
+                        {
+                            **with_inputs(row, claim.inputs),
+                            "claim": claim.key,
+                            "stage": claim.stage,
+                            **asked_again(claim),
+                        }
                     )
                 )
                 joined[claim.obs_id, claim.product.name] = row.id
