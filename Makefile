@@ -17,14 +17,15 @@ ORCHESTRA_PEERS_PINS := $(addprefix benchmarks/orchestra_peers/,requirements.in 
 SLURM_ARGS ?= start
 # More than the cores of a small machine: most tests wait for other processes.
 WORKERS ?= 5
-# Of `make simulate`: how many schedules, from which seed on. Of `make chaos`: how many observations,
+# Of `make simulate`: how many schedules, from which seed on. Of `make crash-points`: how many losses
+# of power of each service, and the seed. Of `make chaos`: how many observations,
 # and the seed, drawn unless it is given.
 N ?= 1000
 SEED ?= 1
 PROGRAM ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-floors check check-secrets check-web web format lock clean bench bench-peers install-cars compat-cars simulate chaos fuzz slurm lock-peers \
+.PHONY: help install demo test test-floors check check-secrets check-web web format lock clean bench bench-peers install-cars compat-cars simulate chaos fuzz crash-points slurm lock-peers \
   profile-memory-report profile-memory-all
 
 help:  ## this list
@@ -58,6 +59,9 @@ chaos: $(INSTALLED)  ## a real orchestra whose services, network, disks and cloc
 	$(BIN)/python -m tests.support.chaos --number $(N) $(if $(filter file,$(origin SEED)),,--seed $(SEED)) \
 	  $(if $(PRODUCTS),--products $(PRODUCTS)) $(if $(FAULTS),--faults $(FAULTS)) \
 	  $(if $(DATABASE),--database $(DATABASE)) $(CHAOS_ARGS)
+
+crash-points: $(INSTALLED)  ## each service's disk after a loss of power, at moments of its work (N=1000 SEED=7; N=all)
+	$(BIN)/python -m tests.support.power_loss --seed $(SEED) $(if $(filter all,$(N)),,--number $(N)) $(CRASH_POINTS_ARGS)
 
 fuzz: $(INSTALLED)  ## requests made from each service's description of its interface (N=1000 to each operation)
 	BATUTA_FUZZ_REQUESTS=$(N) $(BIN)/python -m pytest tests/system/test_random_requests.py $(TEST_ARGS)

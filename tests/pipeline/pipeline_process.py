@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,14 +34,26 @@ class PipelineProcess:
         A folder through which the test and functions of `scripted` meet.
     folder : Path, optional
         Where it runs, and where modules are looked for first.
+    environment : mapping, optional
+        Variables besides those of this process.
     """
 
     def __init__(
-        self, reference: str, settings: PipelineSettings, stage: Path, folder: Path | None = None
+        self,
+        reference: str,
+        settings: PipelineSettings,
+        stage: Path,
+        folder: Path | None = None,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self.settings = settings
         self._folder = folder
         self.stage = stage
+        self._environment = {
+            **os.environ,
+            **(environment or {}),
+            "BATUTA_TEST_STAGE": str(stage),
+        }
         self._command = [sys.executable, "-c", _PROGRAM, settings.model_dump_json(), reference]
         self._process: subprocess.Popen[str] | None = None
         self.http = httpx.Client(timeout=30)
@@ -51,7 +64,7 @@ class PipelineProcess:
             self._command,
             stdout=subprocess.PIPE,
             text=True,
-            env=os.environ | {"BATUTA_TEST_STAGE": str(self.stage)},
+            env=self._environment,
             cwd=self._folder,
         )
         self.pid = self._process.pid

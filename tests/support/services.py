@@ -1,10 +1,11 @@
 """Real services for tests: in a thread of this process, or in a process that can be killed."""
 
 import asyncio
+import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -83,9 +84,13 @@ class ServiceProcess:
         The function that serves, as ``module:name``; it takes its settings.
     settings : ServiceSettings
         Its settings.
+    environment : mapping, optional
+        Variables besides those of this process.
     """
 
-    def __init__(self, run: str, settings: ServiceSettings) -> None:
+    def __init__(
+        self, run: str, settings: ServiceSettings, environment: Mapping[str, str] | None = None
+    ) -> None:
         module, name = run.split(":")
         kind = type(settings)
         program = (
@@ -93,11 +98,14 @@ class ServiceProcess:
             f"{kind.__name__}; {name}({kind.__name__}.model_validate_json(sys.argv[1]))"
         )
         self._command = [sys.executable, "-c", program, settings.model_dump_json()]
+        self._environment = {**os.environ, **(environment or {})}
         self.process: subprocess.Popen[str] | None = None
 
     def start(self) -> str:
         """Start it and return the address that it answers on."""
-        self.process = subprocess.Popen(self._command, stdout=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen(
+            self._command, stdout=subprocess.PIPE, text=True, env=self._environment
+        )
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         assert " listening on " in line, f"the service did not start: {line!r}"

@@ -12,8 +12,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from batuta.datasets.durable_file import Workspace, remove, replace_file, sync_file, sync_folder
+from batuta.datasets.durable_file import Workspace, remove, replace_file, sync_file
 from batuta.datasets.errors import TileError
+from batuta.durable_folders import sync_folder
 
 _DRAFT: Final = ".draft"
 _PART: Final = "[0-9]*_[0-9]*"

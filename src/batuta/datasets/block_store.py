@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from batuta.datasets.block_codec import EncodedBlock, Position
-from batuta.datasets.durable_file import sync_folder
+from batuta.durable_folders import sync_folder
 
 _HEADER: Final = struct.Struct("<QQQQII")
 """Row and column of the block, bytes of it and of its half, their checksum, that of the header."""

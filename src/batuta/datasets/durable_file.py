@@ -6,7 +6,8 @@ import shutil
 from pathlib import Path
 from typing import Final
 
-_CAN_SYNC_FOLDERS: Final = os.name == "posix"
+from batuta.durable_folders import create_folder, sync_folder
+
 _ALLOCATION_UNSUPPORTED: Final = {errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP}
 
 
@@ -14,17 +15,6 @@ def sync_file(path: Path) -> None:
     """Flush the content of a file to the disk (fsync)."""
     with path.open("rb+") as stream:
         os.fsync(stream.fileno())
-
-
-def sync_folder(path: Path) -> None:
-    """Flush the entries of a folder to the disk (fsync)."""
-    if not _CAN_SYNC_FOLDERS:
-        return
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def sync_tree(folder: Path) -> None:
@@ -105,7 +95,8 @@ class Workspace:
         self.folder = workspace_of(path)
         if not resume:
             remove(self.folder)
-        self.folder.mkdir(parents=True, exist_ok=resume)
+        create_folder(path.parent)
+        self.folder.mkdir(exist_ok=resume)
         sync_folder(path.parent)
 
     def remove(self) -> None:

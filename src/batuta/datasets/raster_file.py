@@ -29,11 +29,11 @@ from batuta.datasets.durable_file import (
     remove,
     replace_file,
     sync_file,
-    sync_folder,
 )
 from batuta.datasets.errors import TileError
 from batuta.datasets.grid import Window
 from batuta.datasets.options import SaveOptions
+from batuta.durable_folders import sync_folder
 
 BLOCK_PX: Final = 256
 """Default side of a GeoTIFF block; smaller rasters are stored in strips."""

@@ -8,7 +8,8 @@ from typing import Any
 from zarr.core.buffer import Buffer
 from zarr.storage import LocalStore
 
-from batuta.datasets.durable_file import sync_file, sync_folder
+from batuta.datasets.durable_file import sync_file
+from batuta.durable_folders import sync_folder
 
 
 class DurableStore(LocalStore):

@@ -12,9 +12,10 @@ from typing import Final
 import nats.errors
 import nats.js.errors
 
+from batuta.durable_folders import create_folder
 from batuta.messaging.bus import MessagingError
 from batuta.messaging.tls_client import NatsClient, NatsConfig
-from batuta.private_files import write_private
+from batuta.private_files import PRIVATE_FOLDER, write_private
 from batuta.tls import KeyPair
 
 DEFAULT_PORT: Final = 4222
@@ -65,7 +66,7 @@ def server_command(
     tls : KeyPair, optional
         Its certificate: it speaks TLS alone. It reads the files again on SIGHUP.
     """
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    create_folder(folder, PRIVATE_FOLDER)
     settings: dict[str, object] = {
         "listen": f"{host}:{port}",
         "server_name": name or f"batuta-{uuid.uuid4().hex}",

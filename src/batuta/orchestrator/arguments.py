@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from batuta.datasets import CarsDataset
 from batuta.datasets.formats import output_problems
+from batuta.durable_folders import create_folder
 from batuta.errors import ConfigurationError, describe_value
 from batuta.orchestrator.events import Observer
 from batuta.orchestrator.saver import OutputSpec
@@ -78,7 +79,7 @@ def make_folder(folder: Path) -> None:
         With the reason if it cannot be created.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        create_folder(folder)
     except OSError as exc:
         raise ConfigurationError(
             f"out_dir: {os.fspath(folder)!r} cannot be created: {exc.strerror}"

@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from batuta.datasets.durable_file import replace_file
 from batuta.datasets.formats import POINTS
+from batuta.durable_folders import create_folder
 from batuta.errors import encodable
 from batuta.orchestrator.contract import SavedDataset
 from batuta.orchestrator.stale_outputs import manifest_path, remove_stale, stale_files
@@ -117,13 +119,13 @@ class Manifest:
             self.stale_files = remove_stale(self.file.parent, self.stale_files)
 
     def write(self, *, ended: bool) -> None:
-        """Write the manifest atomically; `ended` says whether its file is closed for good."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        """Write the manifest durably, whole or not at all; `ended`: its file is closed for good."""
+        create_folder(self.path.parent)
         draft = self.path.with_name(f".{self.path.name}.unfinished")
         text = json.dumps(self._content(ended=ended), indent=1) + "\n"
         try:
             draft.write_text(text, encoding="utf-8")
-            draft.replace(self.path)
+            replace_file(draft, self.path)
         except OSError:
             draft.unlink(missing_ok=True)
             raise

@@ -27,7 +27,9 @@ from obstore.exceptions import BaseError
 from obstore.store import LocalStore, ObjectStore
 
 from batuta.buckets import PART_BYTES, is_lost, open_bucket, reason_of
+from batuta.durable_folders import create_folder, sync_folder
 from batuta.errors import BatutaError, ConfigurationError, one_line
+from batuta.private_files import PRIVATE_FOLDER
 from batuta.sdb.settings import SdbSettings, store_folder
 from batuta.service.bodies import Chunk
 
@@ -161,7 +163,7 @@ class FolderStore:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._incoming = folder / INCOMING
-        _create_folder(self._incoming)
+        create_folder(self._incoming, PRIVATE_FOLDER)
         remove_abandoned(self._incoming)
         _create_digest_folders(folder / "sha256")
         self._objects = LocalStore(folder)
@@ -221,7 +223,7 @@ class BucketStore:
 
     def __init__(self, url: str, scratch: Path) -> None:
         self._scratch = scratch
-        _create_folder(scratch)
+        create_folder(scratch, PRIVATE_FOLDER)
         remove_abandoned(scratch)
         self._objects: ObjectStore = open_bucket(url, "--store-url")
         self._put_problem: str | None = None
@@ -357,30 +359,12 @@ def _start_writeback(descriptor: int, start: int, stop: int) -> None:
         os.posix_fadvise(descriptor, start, stop - start, os.POSIX_FADV_DONTNEED)
 
 
-def _create_folder(folder: Path) -> None:
-    """Create `folder` and its parents, and return once their names are on the disk."""
-    if folder.is_dir():
-        return
-    _create_folder(folder.parent)
-    folder.mkdir(mode=0o700, exist_ok=True)
-    sync_folder(folder.parent)
-
-
 def _create_digest_folders(folder: Path) -> None:
     """Create all 256 at once, rather than one, and its fsync, at each import."""
-    _create_folder(folder)
+    create_folder(folder, PRIVATE_FOLDER)
     for number in range(256):
         (folder / f"{number:02x}").mkdir(mode=0o700, exist_ok=True)
     sync_folder(folder)
-
-
-def sync_folder(folder: Path) -> None:
-    """Flush the names in a folder to the disk (fsync)."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 async def _read(

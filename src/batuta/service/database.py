@@ -14,6 +14,7 @@ from sqlalchemy.exc import ArgumentError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from batuta.credentials import without_password
+from batuta.durable_folders import create_folder
 from batuta.errors import BatutaError, ConfigurationError, one_line
 from batuta.private_files import PRIVATE_FOLDER, create_private
 from batuta.service.schema_version import (
@@ -158,8 +159,8 @@ def _parse_url(url: str) -> sa.URL:
         shown = parsed.render_as_string(hide_password=True)
         raise ConfigurationError(f"--database-url {shown}: not a database URL ({ACCEPTED})")
     path = Path(parsed.database)
-    path.parent.mkdir(parents=True, exist_ok=True, mode=PRIVATE_FOLDER)
     try:
+        create_folder(path.parent, PRIVATE_FOLDER)
         create_private(path)  # its journals have its mode
     except OSError as exc:
         raise DatabaseError(f"database {parsed}: {exc.strerror}") from exc

@@ -5,7 +5,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from batuta.durable_folders import create_folder
 from batuta.errors import ConfigurationError
+from batuta.private_files import PRIVATE_FOLDER
 
 
 @contextmanager
@@ -24,7 +26,7 @@ def lock_folder(folder: Path, refusal: str) -> Iterator[None]:
     ConfigurationError
         With `refusal`.
     """
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    create_folder(folder, PRIVATE_FOLDER)
     with (folder / "in-use").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+from batuta.durable_folders import create_folder, sync_folder
 from batuta.errors import BatutaError
 from batuta.private_files import PRIVATE_FILE, PRIVATE_FOLDER
 
@@ -52,13 +53,12 @@ def write_archive(folder: Path, name: str, records: Iterable[Mapping[str, Any]])
     path = folder / name
     lines = [json.dumps(record, ensure_ascii=False) + "\n" for record in records]
     try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=PRIVATE_FOLDER)
+        create_folder(path.parent, PRIVATE_FOLDER)
         if lines:
             _replace(path, "".join(lines).encode())
         else:
             path.unlink(missing_ok=True)
-        for each in (path.parent, folder, folder.parent):
-            _sync_folder(each)
+        sync_folder(path.parent)
     except OSError as exc:
         raise ArchiveError(f"archive {path}: {exc.strerror or exc}; nothing is dropped") from exc
 
@@ -91,11 +91,3 @@ def _replace(path: Path, content: bytes) -> None:
         file.flush()
         os.fsync(descriptor)
     draft.replace(path)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -20,6 +20,7 @@ from typing import Annotated, Any, Final
 import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
 
+from batuta.durable_folders import create_folder
 from batuta.errors import ConfigurationError
 from batuta.private_files import PRIVATE_FILE, PRIVATE_FOLDER, replace_private
 from batuta.service.operators import OPERATOR_RULE, is_operator_name
@@ -214,7 +215,7 @@ def _locked(path: Path) -> Iterator[None]:
     The lock is a file of its own, as the file itself is replaced.
     """
     path = path.resolve()
-    path.parent.mkdir(parents=True, exist_ok=True, mode=PRIVATE_FOLDER)
+    create_folder(path.parent, PRIVATE_FOLDER)
     lock = os.open(path.with_name(f".{path.name}.lock"), os.O_RDWR | os.O_CREAT, PRIVATE_FILE)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)

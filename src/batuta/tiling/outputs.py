@@ -15,6 +15,7 @@ from batuta.datasets.block_codec import BlockCodec, EncodedPixels
 from batuta.datasets.conversion import fit, nodata_in
 from batuta.datasets.formats import ARRAYS, DICT, FORMATS, POINTS, ZARR, output_problems
 from batuta.datasets.raster_file import COG_BLOCK_PX
+from batuta.durable_folders import create_folder
 from batuta.errors import ConfigurationError, describe_value
 from batuta.tiling.raster import Pixels
 
@@ -180,7 +181,7 @@ def check_writable(outputs: Iterable[TiledOutput]) -> None:
             problems.append(f"out: {path} is a folder: another name expected")
             continue
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            create_folder(path.parent)
             with TemporaryFile(dir=path.parent):
                 pass
         except OSError as exc:

@@ -4,24 +4,18 @@
 knows nothing of it.
 """
 
-import shutil
 import struct
-import subprocess
 from pathlib import Path
 from typing import Final
 
+from tests.support.preloading import build_library, can_preload
+
 SOURCE: Final = Path(__file__).with_name("clock.c")
-MISSING: Final = "no compiler of C (cc) is installed"
 
 
 def build(folder: Path) -> Path | None:
     """Compile what changes clocks, into `folder`; None where nothing can be compiled."""
-    compiler = shutil.which("cc")
-    if compiler is None:
-        return None
-    path = folder / "clock.so"
-    command = [compiler, "-shared", "-fPIC", "-O2", "-o", str(path), str(SOURCE), "-ldl"]
-    return path if subprocess.run(command, check=False).returncode == 0 else None
+    return build_library(SOURCE, folder) if can_preload() else None
 
 
 class Clock:

@@ -30,6 +30,7 @@ from tests.support.chaos.processes import Service
 from tests.support.chaos.proxy import Link
 from tests.support.checkout import PYTHON_PATH
 from tests.support.databases import migrated_sqlite
+from tests.support.preloading import MISSING
 from tests.support.s3_server import S3Server
 from tests.support.servers import answers, free_port
 
@@ -175,7 +176,7 @@ def _open_disks(orchestra: Orchestra) -> None:
 def _make_clocks(orchestra: Orchestra) -> None:
     preloaded = clock.build(orchestra.folder)
     if preloaded is None:
-        orchestra.left_out["clock_jump"] = clock.MISSING
+        orchestra.left_out["clock_jump"] = MISSING
         return
     for name in orchestra.topology.services:
         orchestra.clocks[name] = clock.Clock(orchestra.folder / f"{name}.clock", preloaded)

@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Final
 
-from batuta.datasets.durable_file import remove, replace_file, sync_file, sync_folder
+from batuta.datasets.durable_file import remove, replace_file, sync_file
+from batuta.durable_folders import sync_folder
 from batuta.errors import ConfigurationError
 from batuta.orchestrator.events import TileOutcome
 

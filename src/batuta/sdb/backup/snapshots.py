@@ -18,6 +18,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 
 from batuta import __version__
 from batuta.buckets import PART_BYTES, open_bucket
+from batuta.durable_folders import sync_folder
 from batuta.errors import ConfigurationError
 from batuta.private_files import PRIVATE_FOLDER, create_private
 from batuta.sdb.settings import ACCEPTED, BUCKET_SCHEMES, store_folder
@@ -26,7 +27,6 @@ from batuta.sdb.store import (
     DamagedObjectError,
     file_errors,
     object_errors,
-    sync_folder,
 )
 from batuta.service.folder_lock import lock_folder
 

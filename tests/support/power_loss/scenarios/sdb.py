@@ -1,0 +1,173 @@
+"""The sdb: what it has answered or announced is there, its bytes too, and nothing is half there."""
+
+import hashlib
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import sqlalchemy as sa
+
+from batuta.sdb import SdbClient, SdbSettings
+from batuta.sdb.check.check import Check, CheckOptions
+from batuta.sdb.check.findings import Kind
+from batuta.sdb.service import open_sdb
+from batuta.sdb.store import open_store
+from batuta.sdb.tables import CONTENTS, MIGRATIONS, OUTBOX, PRODUCTS
+from batuta.service.database import open_database
+from tests.support.power_loss.points import Recorded, Said
+from tests.support.power_loss.scenarios.surroundings import Surroundings, check_whole, was_said
+from tests.support.servers import free_port
+from tests.support.services import ServiceProcess, serving
+from tests.support.waiting import eventually_sync
+
+SMALL: Final = 100
+LARGE: Final = 20_000
+SMALL_FILE_BYTES: Final = 4096
+SENDERS: Final = 3
+REASON: Final = "withdrawn-because-of-a-stray-light"
+
+
+@contextmanager
+def sdb(around: Surroundings) -> Iterator[Recorded]:
+    """Imports, small and large, alone and together, an end and a kill between."""
+    recorder, before = around.record()
+    settings = settings_in(recorder.root, around.nats.url, port=free_port())
+    service = ServiceProcess("batuta.sdb:run", settings, recorder.environment)
+    sender = _Sender(service.start(), around.folder)
+    try:
+        sender.send("alone-small", SMALL)
+        sender.send("alone-large", LARGE)
+        sender.send("same-bytes", LARGE, content=sender.contents["alone-large"])
+        service.stop()
+        service.start()
+        sender.client.withdraw("IMAGE", "alone-large", 1, reason=REASON)
+        _send_together(sender, "together")
+        threads = _start_senders(sender, "killed")
+        eventually_sync(lambda: _any_imported(sender, "killed"))
+        service.kill()
+        service.start()
+        for thread in threads:
+            thread.join()
+        sender.send("after", LARGE)
+        service.stop()
+        yield Recorded(recorder, before, _Promises(around.nats.url, sender.contents))
+    finally:
+        sender.client.close()
+        service.kill()
+
+
+def settings_in(disk: Path, nats_url: str, port: int = 0) -> SdbSettings:
+    """Return the settings of an sdb whose data is on that disk."""
+    return SdbSettings(
+        port=port,
+        nats_url=nats_url,
+        database_url=f"sqlite:///{disk}/data/sdb.db",
+        store_url=str(disk / "data/store"),
+        small_file_bytes=SMALL_FILE_BYTES,
+    )
+
+
+class _Sender:
+    """Imports files, and remembers what was sent."""
+
+    def __init__(self, url: str, folder: Path) -> None:
+        self.client = SdbClient(url)
+        self.url = url
+        self.contents: dict[str, bytes] = {}
+        self.imported: list[str] = []
+        self._folder = folder
+
+    def send(self, obs_id: str, size: int, content: bytes | None = None) -> None:
+        """Import a file for an observation of its own."""
+        content = content or hashlib.shake_128(obs_id.encode()).digest(size)
+        self.contents[obs_id] = content
+        path = self._folder / obs_id
+        path.write_bytes(content)
+        with SdbClient(self.url) as client:
+            client.import_file(path, "IMAGE", obs_id, processing_id=f"of-{obs_id}")
+        self.imported.append(obs_id)
+
+
+def _start_senders(sender: _Sender, name: str) -> list[threading.Thread]:
+    def send(of: int) -> None:
+        for number in range(2):
+            sender.send(f"{name}-{of}-{number}", LARGE if (of + number) % 2 else SMALL)
+
+    threads = [threading.Thread(target=send, args=[of], daemon=True) for of in range(SENDERS)]
+    for thread in threads:
+        thread.start()
+    return threads
+
+
+def _send_together(sender: _Sender, name: str) -> None:
+    for thread in _start_senders(sender, name):
+        thread.join()
+
+
+def _any_imported(sender: _Sender, name: str) -> bool:
+    return any(each.startswith(name) for each in sender.imported)
+
+
+class _Promises:
+    """What must hold of an sdb that was imported to."""
+
+    def __init__(self, nats_url: str, contents: dict[str, bytes]) -> None:
+        self._nats_url = nats_url
+        self._digests = {
+            obs_id: hashlib.sha256(content).hexdigest() for obs_id, content in contents.items()
+        }
+
+    def check(self, left: Path, said: Said) -> None:
+        """Assert that all that was said is recorded, with its bytes, and told or to be told."""
+        settings = settings_in(left, self._nats_url)
+        store = open_store(settings)
+        with open_database(settings.database_url, MIGRATIONS) as engine:
+            check_whole(engine)
+            with engine.connect() as connection:
+                rows = connection.execute(sa.select(PRODUCTS)).all()
+                waiting = connection.scalars(sa.select(OUTBOX.c.event)).all()
+                small = {row.sha256: row.content for row in connection.execute(sa.select(CONTENTS))}
+        self._check_records({row.obs_id: row for row in rows}, said)
+        for row in rows:
+            path = store.local_path(row.sha256)
+            content = path.read_bytes() if path is not None else small.get(row.sha256)
+            assert content is not None, f"{row.obs_id} is recorded without its bytes"
+            assert hashlib.sha256(content).hexdigest() == row.sha256, f"{row.obs_id} is damaged"
+        _check_announcements(rows, said, waiting)
+
+    def check_restart(self, left: Path) -> None:
+        """Assert that an sdb announces the rest, and that its own check finds nothing."""
+        settings = settings_in(left, self._nats_url)
+        with (
+            serving(open_sdb, settings),
+            open_database(settings.database_url, MIGRATIONS) as engine,
+        ):
+            eventually_sync(lambda: _count(engine, OUTBOX) == 0)
+        findings = list(Check(settings, CheckOptions(grace_s=0)).run())
+        named = [each for each in findings if each.kind not in (Kind.UNNAMED, Kind.TEMPORARY)]
+        assert not named, named
+
+    def _check_records(self, records: dict[str, sa.Row[tuple[object]]], said: Said) -> None:
+        for obs_id, digest in self._digests.items():
+            if was_said(f'"{obs_id}"', said):
+                assert obs_id in records, f"{obs_id} was answered or announced, and is lost"
+            if obs_id in records:
+                assert records[obs_id].sha256 == digest, f"{obs_id} has other bytes"
+        if was_said(REASON, said):
+            assert records["alone-large"].withdrawn_reason == REASON
+
+
+def _count(engine: sa.Engine, table: sa.Table) -> int:
+    with engine.connect() as connection:
+        return connection.scalar(sa.select(sa.func.count()).select_from(table)) or 0
+
+
+def _check_announcements(
+    rows: Sequence[sa.Row[tuple[object]]], said: Said, waiting: Sequence[object]
+) -> None:
+    announced = [each for each in said if each.startswith((b"HPUB data.", b"PUB data."))]
+    for row in rows:
+        was = was_said(f'"{row.obs_id}"', announced)
+        assert was or any(row.obs_id in str(each) for each in waiting), f"{row.obs_id} is not told"
