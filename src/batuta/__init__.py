@@ -1,6 +1,8 @@
 """Batuta conducts scientific processing, from the arrival of data to the archived product."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from batuta.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
     from batuta.tiling import (
@@ -27,13 +29,10 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    """Import `batuta.tiling` when something of it is first used: the services do without."""
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from batuta import tiling  # noqa: PLC0415
-
-    return getattr(tiling, name)
+# The services do without.
+__getattr__ = lazy_exports(
+    __name__, {name: "batuta.tiling" for name in __all__ if name != "__version__"}
+)
 
 
 def __dir__() -> list[str]:

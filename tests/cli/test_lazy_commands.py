@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 
 import pytest
 
@@ -43,19 +44,30 @@ print(json.dumps(loaded))
 """
 
 
-def test_help_imports_nothing_that_only_commands_need() -> None:
-    helps = [[name, "--help"] for name in COMMANDS if name not in LOADED_BY_SETTINGS]
-    commands = [["--help"], ["--version"], ["imprt"], *helps]
+def _loaded_by(helps: Sequence[Sequence[str]]) -> dict[str, list[str]]:
+    """Return what each help is the first to load of `HEAVY`."""
     done = subprocess.run(
-        [sys.executable, "-c", HELP_OF_ALL, json.dumps(commands)],
+        [sys.executable, "-c", HELP_OF_ALL, json.dumps(helps)],
         env={**os.environ, "PYTHONPATH": PYTHON_PATH},
         capture_output=True,
         text=True,
         check=True,
         timeout=60,
     )
-    loaded = json.loads(done.stdout.splitlines()[-1])
-    assert loaded == {" ".join(each): [] for each in commands}
+    loaded: dict[str, list[str]] = json.loads(done.stdout.splitlines()[-1])
+    return loaded
+
+
+def test_help_imports_nothing_that_only_commands_need() -> None:
+    helps = [[name, "--help"] for name in COMMANDS if name not in LOADED_BY_SETTINGS]
+    commands = [["--help"], ["--version"], ["imprt"], *helps]
+    assert _loaded_by(commands) == {" ".join(each): [] for each in commands}
+
+
+def test_settings_load_no_client_no_database_and_no_web_framework() -> None:
+    # `up` asks NATS and services whether they answer.
+    helps = [[name, "--help"] for name in sorted(LOADED_BY_SETTINGS - {"up"})]
+    assert {name for loaded in _loaded_by(helps).values() for name in loaded} == {"yaml"}
 
 
 @pytest.mark.parametrize("name", COMMANDS)

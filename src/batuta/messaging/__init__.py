@@ -1,7 +1,9 @@
 """Events on NATS: ``data.*`` announces available products, ``activity.*`` what services do."""
 
-from batuta.messaging.bus import Bus, MessagingError, connect
-from batuta.messaging.consumer import Consumer, ConsumerSpec, Delivery, Rejection
+from typing import TYPE_CHECKING
+
+from batuta.lazy_exports import lazy_exports
+from batuta.messaging.config import NatsConfig
 from batuta.messaging.events import (
     Activity,
     ApprovalNews,
@@ -23,7 +25,10 @@ from batuta.messaging.events import (
     read_notification,
 )
 from batuta.messaging.processings import Processing, ProcessingState, Progress, utc_now
-from batuta.messaging.tls_client import NatsConfig
+
+if TYPE_CHECKING:
+    from batuta.messaging.bus import Bus, MessagingError, connect
+    from batuta.messaging.consumer import Consumer, ConsumerSpec, Delivery, Rejection
 
 __all__ = [
     "Activity",
@@ -57,3 +62,14 @@ __all__ = [
     "read_notification",
     "utc_now",
 ]
+
+# These load the client of NATS, which settings and commands do without.
+__getattr__ = lazy_exports(
+    __name__,
+    {
+        **dict.fromkeys(("Bus", "MessagingError", "connect"), "batuta.messaging.bus"),
+        **dict.fromkeys(
+            ("Consumer", "ConsumerSpec", "Delivery", "Rejection"), "batuta.messaging.consumer"
+        ),
+    },
+)

@@ -15,6 +15,7 @@ from nats.js.api import StorageType, StreamConfig
 from batuta.credentials import without_password
 from batuta.errors import BatutaError, ConfigurationError, one_line
 from batuta.messaging import subjects
+from batuta.messaging.config import NatsConfig
 from batuta.messaging.events import (
     Activity,
     CloudEvent,
@@ -22,7 +23,7 @@ from batuta.messaging.events import (
     activity_event,
     data_event,
 )
-from batuta.messaging.tls_client import NatsClient, NatsConfig
+from batuta.messaging.tls_client import NatsClient
 from batuta.tls import tls_reason
 
 LOG: Final = logging.getLogger(__name__)

@@ -14,7 +14,8 @@ import nats.js.errors
 
 from batuta.durable_folders import create_folder
 from batuta.messaging.bus import MessagingError
-from batuta.messaging.tls_client import NatsClient, NatsConfig
+from batuta.messaging.config import NatsConfig
+from batuta.messaging.tls_client import NatsClient
 from batuta.private_files import PRIVATE_FOLDER, write_private
 from batuta.tls import KeyPair
 

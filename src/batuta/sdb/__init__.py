@@ -4,9 +4,14 @@
 database.
 """
 
-from batuta.sdb.client import SdbClient
+from typing import TYPE_CHECKING
+
+from batuta.lazy_exports import lazy_exports
 from batuta.sdb.records import InputRef, Lineage, LineageNode, QuicklookState, StoredProduct
 from batuta.sdb.settings import SdbSettings
+
+if TYPE_CHECKING:
+    from batuta.sdb.client import SdbClient
 
 __all__ = [
     "InputRef",
@@ -18,6 +23,9 @@ __all__ = [
     "StoredProduct",
     "run",
 ]
+
+# It loads a client of HTTP, which settings do without.
+__getattr__ = lazy_exports(__name__, {"SdbClient": "batuta.sdb.client"})
 
 
 def run(settings: SdbSettings) -> None:

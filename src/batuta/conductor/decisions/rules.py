@@ -6,6 +6,7 @@ What becomes of a claim afterwards is decided in `batuta.conductor.decisions.tra
 import uuid
 from collections.abc import Collection, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Final
 
@@ -113,6 +114,7 @@ def inputs_text(inputs: Mapping[str, int]) -> str:
     return ", ".join(f"{name} v{n}" if n else name for name, n in inputs.items())
 
 
+@lru_cache(maxsize=1024)
 def processing_id_of(product: str, obs_id: str, claim: str) -> str:
     """Return the id of the processing of a claim by its key: always the same for it."""
     return str(uuid.uuid5(NAMESPACE, f"{product}/{obs_id}/{claim}"))
