@@ -100,6 +100,11 @@ def test_a_file_imported_is_listed_and_exported_whole(
     names = ["--product", "A", "--obs-id", "o1", "--sdb-url", sdb_url]
     assert run(["import", *names, str(file), "--metadata", '{"band": 3}']) == 0
     assert "A of o1, version 1, imported: 25.6 kB" in capsys.readouterr().out
+    assert run(["import", *names, str(file), "--metadata", '{"band": 3}']) == 0
+    assert "A of o1, version 1, was there already, since 20" in capsys.readouterr().out
+    assert run(["import", *names, str(file), "--metadata", '{"band": 3}', "--json"]) == 0
+    again = json.loads(capsys.readouterr().out)
+    assert (again["version"], again["is_new"]) == (1, False)
     assert run(["ls", "--sdb-url", sdb_url, "--json"]) == 0
     (listed,) = json.loads(capsys.readouterr().out)
     assert (listed["product"], listed["version"], listed["metadata"]) == ("A", 1, {"band": 3})

@@ -29,6 +29,10 @@ from tests.support.databases import migrated_sqlite
 from tests.support.servers import NatsServer
 from tests.support.services import serving
 
+# Of these it would send nothing at all.
+schemathesis.serializer.alias("application/x-ndjson", "text/plain")
+schemathesis.serializer.alias("application/offset+octet-stream", "application/octet-stream")
+
 Operation = schemathesis.APIOperation[Any, Any, Any, Any]
 Case = schemathesis.Case[Any]
 

@@ -54,7 +54,9 @@ COMMANDS: "Final[Mapping[str, LazyCommand]]" = {
     "graph": LazyCommand("graphs", "Check and show product graphs."),
     "profile": LazyCommand("profiles", "Show where time and memory went."),
     "import": LazyCommand(
-        "products", "Import a file into the sdb, as a new version of a product.", PRODUCTS
+        "importing",
+        "Import a file into the sdb, as a new version of a product; or many files.",
+        PRODUCTS,
     ),
     "export": LazyCommand(
         "products", "Export a product's file from the sdb, verified by its digest.", PRODUCTS

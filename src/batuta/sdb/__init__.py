@@ -11,12 +11,16 @@ from batuta.sdb.records import InputRef, Lineage, LineageNode, QuicklookState, S
 from batuta.sdb.settings import SdbSettings
 
 if TYPE_CHECKING:
+    from batuta.sdb.bulk_sender import NewFile
     from batuta.sdb.client import SdbClient
+    from batuta.sdb.import_sender import Imported
 
 __all__ = [
+    "Imported",
     "InputRef",
     "Lineage",
     "LineageNode",
+    "NewFile",
     "QuicklookState",
     "SdbClient",
     "SdbSettings",
@@ -24,8 +28,15 @@ __all__ = [
     "run",
 ]
 
-# It loads a client of HTTP, which settings do without.
-__getattr__ = lazy_exports(__name__, {"SdbClient": "batuta.sdb.client"})
+# They load a client of HTTP, which settings do without.
+__getattr__ = lazy_exports(
+    __name__,
+    {
+        "Imported": "batuta.sdb.import_sender",
+        "NewFile": "batuta.sdb.bulk_sender",
+        "SdbClient": "batuta.sdb.client",
+    },
+)
 
 
 def run(settings: SdbSettings) -> None:

@@ -194,6 +194,11 @@ class Catalogue:
                 _not_found_detail(connection, product, obs_id, version),
             )
 
+    def look_up(self, product: str, obs_id: str, version: int) -> StoredProduct | None:
+        """Return a version, withdrawn or not; None if there is none. It blocks."""
+        with reading(self._engine) as connection:
+            return self._find(connection, product, obs_id, version)
+
     def withdraw(
         self, connection: sa.Connection, product: str, obs_id: str, version: int, reason: str | None
     ) -> StoredProduct:

@@ -1,25 +1,23 @@
 """The client of the sdb: imports and exports files of any size, verified by their digests."""
 
 import hashlib
-import json
-import logging
-import mimetypes
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar
+from typing import Final, Self, TypeVar, Unpack
 from urllib.parse import quote
 
 import httpx
 from pydantic import BaseModel, ValidationError
 
-from batuta.json_values import json_problem, plain
-from batuta.sdb.download import DOWNLOAD_ERRORS, Download
-from batuta.sdb.import_body import ImportBody
-from batuta.sdb.records import InputRef, Lineage, QuicklookState, StoredProduct
+from batuta.sdb.bulk_sender import BulkSender, NewFile
+from batuta.sdb.download import Download
+from batuta.sdb.import_sender import RESUMABLE_FROM_BYTES, About, Imported, ImportSender
+from batuta.sdb.records import Lineage, QuicklookState, StoredProduct
+from batuta.sdb.retries import MIN_WAIT_S, Retries
 from batuta.service.client import (
     ServiceError,
     auth_headers,
@@ -28,33 +26,13 @@ from batuta.service.client import (
     translate_errors,
 )
 from batuta.service.pagination import Page
-from batuta.stages import Stage
-from batuta.tls import is_refused_certificate
-from batuta.work_classes import WorkClass
-
-LOG: Final = logging.getLogger(__name__)
 
 SERVICE: Final = "sdb"
 RETRY_FOR_S: Final = 60.0
-MIN_WAIT_S: Final = 0.1
-MAX_WAIT_S: Final = 5.0
 PAGE_LIMIT: Final = 500
 QUICKLOOK_FOR_S: Final = 120.0
 """How long to wait for a quicklook that is being drawn, behind others."""
 TIMEOUT: Final = httpx.Timeout(60.0, connect=5.0)
-IMPORT_TIMEOUT: Final = httpx.Timeout(60.0, connect=5.0, read=900.0)
-"""The sdb answers once the whole file is on its disk."""
-
-_TRANSIENT_STATUSES: Final = frozenset({502, 503, 504})
-
-_TRANSIENT_ERRORS: Final = (
-    httpx.NetworkError,
-    httpx.TimeoutException,
-    httpx.RemoteProtocolError,
-    *DOWNLOAD_ERRORS,
-)
-
-T = TypeVar("T")
 M = TypeVar("M", bound=BaseModel)
 
 
@@ -71,13 +49,20 @@ class SdbClient:
         The bearer token; ``BATUTA_TOKEN`` by default.
     retry_for_s : float
         How long a call is retried, in seconds.
+    resumable_from_bytes : int
+        From which size on a file is imported in parts.
     """
 
     def __init__(
-        self, url: str, *, token: str | None = None, retry_for_s: float = RETRY_FOR_S
+        self,
+        url: str,
+        *,
+        token: str | None = None,
+        retry_for_s: float = RETRY_FOR_S,
+        resumable_from_bytes: int = RESUMABLE_FROM_BYTES,
     ) -> None:
         self.url = _check_address(url).rstrip("/")
-        self._retry_for_s = retry_for_s
+        self._retries = Retries(retry_for_s)
         self._download = Download(SERVICE, self.url, auth_headers(token))
         with translate_errors(SERVICE, url):
             self._http = httpx.Client(
@@ -87,6 +72,7 @@ class SdbClient:
                 trust_env=False,
                 verify=tls_verification(url),
             )
+        self._sender = ImportSender(self._http, self._retries, resumable_from_bytes)
 
     def __enter__(self) -> Self:
         return self
@@ -103,24 +89,8 @@ class SdbClient:
         """Close its connections."""
         self._http.close()
 
-    def import_file(  # noqa: PLR0913  each is a field of the import
-        self,
-        path: Path,
-        product: str,
-        obs_id: str,
-        *,
-        metadata: Mapping[str, Any] | None = None,
-        media_type: str | None = None,
-        processing_id: str | None = None,
-        attempt: int | None = None,
-        provider: str | None = None,
-        inputs: Sequence[InputRef] = (),
-        code: str | None = None,
-        graph_version: str | None = None,
-        sha256: str | None = None,
-        stage: Stage | None = None,
-        work_class: WorkClass | None = None,
-        quicklook: Path | None = None,
+    def import_file(
+        self, path: Path, product: str, obs_id: str, **about: Unpack[About]
     ) -> StoredProduct:
         """Import the file at `path` as the next version of `product` for `obs_id`.
 
@@ -128,6 +98,10 @@ class SdbClient:
         record that it repeats. With a `processing_id`, that is the first one of the processing,
         whose `sha256` differs if its bytes did (a warning is logged); without, the newest version,
         if its bytes and all that is said of it are the same.
+
+        A large file is sent in parts. After a cut, it goes on where the sdb has its end, and so it
+        does if this process is killed, and the same file is imported again with the same fields.
+        Each time that the sdb has more of it than before, it is retried for as long again.
 
         Parameters
         ----------
@@ -139,7 +113,7 @@ class SdbClient:
             The processing that made it, and its pipeline.
         attempt : int, optional
             Its attempt: a later one may import again what was withdrawn since.
-        inputs : sequence of InputRef
+        inputs : sequence of InputRef, optional
             What it was made from.
         code : str, optional
             The version of the code that made it.
@@ -162,40 +136,26 @@ class SdbClient:
             If `metadata` has what JSON cannot carry, the sdb refuses the import, or it cannot be
             reached in time.
         """
-        fields = {"product": product, "obs_id": obs_id}
-        if metadata:
-            values = plain(metadata)
-            if (problem := json_problem(values, "metadata")) is not None:
-                raise ServiceError(f"{SERVICE}: {problem}; nothing was sent")
-            fields["metadata"] = json.dumps(values)
-        given = {
-            "processing_id": processing_id,
-            "attempt": attempt,
-            "provider": provider,
-            "inputs": json.dumps([ref.model_dump() for ref in inputs]) if inputs else None,
-            "stage": stage,
-            "code": code,
-            "graph_version": graph_version,
-            "class": work_class,
-        }
-        fields |= {name: str(value) for name, value in given.items() if value is not None}
-        kind = media_type or mimetypes.guess_type(path.name)[0] or "application/octet-stream"
+        return self.import_or_repeat(path, product, obs_id, **about).stored
 
-        picture = quicklook.read_bytes() if quicklook is not None else None
-        body = ImportBody(path, kind, fields, sha256, picture)
-        stored = self._with_retries(lambda: self._send_import(body))
-        if stored.sha256 != body.sent_sha256:
-            LOG.warning(
-                "%s of %s: processing %s had imported it with other bytes, which are kept: "
-                "version %d, SHA-256 %s, not %s",
-                product,
-                obs_id,
-                processing_id,
-                stored.version,
-                stored.sha256,
-                body.sent_sha256,
-            )
-        return stored
+    def import_or_repeat(
+        self, path: Path, product: str, obs_id: str, **about: Unpack[About]
+    ) -> Imported:
+        """Import as `import_file`; return also whether the version is new, or was there already."""
+        return self._sender.send(path, product, obs_id, about)
+
+    def import_files(self, files: Iterable[NewFile]) -> Iterator[Imported | ServiceError]:
+        """Import many files, small ones together; yield what became of each, in their order.
+
+        What is refused, or cannot be read, is yielded as its error, and does not keep the others
+        from being imported.
+
+        Raises
+        ------
+        ServiceError
+            If the sdb cannot be reached in time.
+        """
+        return BulkSender(self._sender).send(files)
 
     def export(
         self, product: str, obs_id: str, version: int | None = None, *, to: Path
@@ -212,7 +172,7 @@ class SdbClient:
             If there is no such version, or the sdb cannot be reached in time.
         """
         stored = self.get(product, obs_id, version)
-        self._with_retries(lambda: self._fetch(stored, to))
+        self._retries.run(lambda: self._fetch(stored, to))
         return stored
 
     def quicklook(
@@ -248,7 +208,7 @@ class SdbClient:
                 )
             # The sdb itself waits before it answers.
             time.sleep(MIN_WAIT_S)
-        self._with_retries(lambda: self._fetch_quicklook(path, state, to))
+        self._retries.run(lambda: self._fetch_quicklook(path, state, to))
         return state
 
     def get(self, product: str, obs_id: str, version: int | None = None) -> StoredProduct:
@@ -278,7 +238,7 @@ class SdbClient:
                 response = self._http.delete(_path(product, obs_id, version), params=params)
             return self._read(response, StoredProduct)
 
-        return self._with_retries(ask)
+        return self._retries.run(ask)
 
     def lineage(self, product: str, obs_id: str, version: int | None = None) -> Lineage:
         """Return all that a version, the newest by default, was made from; raises as `get`."""
@@ -310,14 +270,7 @@ class SdbClient:
                 response = self._http.get(path, params=params)
             return self._read(response, model)
 
-        return self._with_retries(ask)
-
-    def _send_import(self, body: ImportBody) -> StoredProduct:
-        with translate_errors(SERVICE, self.url):
-            response = self._http.post(
-                body.target, content=body, headers=body.headers, timeout=IMPORT_TIMEOUT
-            )
-        return self._read(response, StoredProduct)
+        return self._retries.run(ask)
 
     def _read(self, response: httpx.Response, model: type[M]) -> M:
         check_response(SERVICE, response)
@@ -354,31 +307,6 @@ class SdbClient:
         with _temporary_sibling(to) as part:
             part.write_bytes(response.content)
             part.replace(to)
-
-    def _with_retries(self, call: Callable[[], T]) -> T:
-        """Return what `call` returns, retrying while the sdb cannot be reached."""
-        deadline = time.monotonic() + self._retry_for_s
-        wait_s = MIN_WAIT_S
-        while True:
-            try:
-                return call()
-            except ServiceError as exc:
-                if not _is_transient(exc):
-                    raise
-                if time.monotonic() + wait_s > deadline:
-                    error = ServiceError(f"{exc} (retried for {self._retry_for_s:g} s)", exc.status)
-                    error.unreachable = exc.unreachable
-                    raise error from exc
-                LOG.info("%s; retrying in %.1f s", exc, wait_s)
-            time.sleep(wait_s)
-            wait_s = min(2 * wait_s, MAX_WAIT_S)
-
-
-def _is_transient(exc: ServiceError) -> bool:
-    """Whether the same call may succeed later."""
-    if is_refused_certificate(exc):
-        return False
-    return exc.status in _TRANSIENT_STATUSES or isinstance(exc.__cause__, _TRANSIENT_ERRORS)
 
 
 def _check_address(url: str) -> str:

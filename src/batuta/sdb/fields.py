@@ -185,10 +185,7 @@ class FieldReader:
     def _metadata(self) -> dict[str, Any]:
         text = self._fields.get("metadata", "{}")
         try:
-            value = json.loads(text, parse_constant=_not_json, object_pairs_hook=_object)
-        except RecursionError:
-            self._note("metadata: too deeply nested (accepted: a JSON object)")
-            return {}
+            value = read_json(text)
         except ValueError as exc:
             self._note(f"metadata: not JSON: {exc} (accepted: a JSON object)")
             return {}
@@ -232,6 +229,20 @@ class FieldReader:
     def _note(self, problem: str | None) -> None:
         if problem is not None:
             self._problems.append(problem)
+
+
+def read_json(text: str | bytes) -> Any:
+    """Return the JSON that a text is; what Python would take for JSON, and is none, is refused.
+
+    Raises
+    ------
+    ValueError
+        If it is none.
+    """
+    try:
+        return json.loads(text, parse_constant=_not_json, object_pairs_hook=_object)
+    except RecursionError as exc:
+        raise ValueError("too deeply nested") from exc
 
 
 def _not_json(constant: str) -> NoReturn:

@@ -21,6 +21,7 @@ class SdbMetrics:
         self.exports = self._counter("exports", "Files, or parts of files, sent")
         self.exported_bytes = self._counter("exported_bytes", "Bytes sent")
         self.cut = self._counter("cut_uploads", "Uploads whose sender went away half-way")
+        self.resumed = self._counter("resumed_uploads", "Requests that have gone on with an upload")
         self.drawn = self._counter("drawn_quicklooks", "Quicklooks drawn")
         self.not_drawn = self._counter("failed_quicklooks", "Files that could not be drawn")
         self.refused = Counter(
@@ -55,6 +56,11 @@ class SdbMetrics:
                 quota.free_bytes
             )
             self._gauge("keep_free_bytes", "To be left free on it").set(limits.free_bytes)
+
+    def report_uploads(self, count: Callable[[], int], received: Callable[[], int]) -> None:
+        """Report how many uploads wait to be resumed, and their bytes, at each scrape."""
+        self._gauge("open_uploads", "Uploads that are not complete").set_function(count)
+        self._gauge("open_uploads_bytes", "What was received of them").set_function(received)
 
     def report_outbox(self, length: Callable[[], int], oldest_age_s: Callable[[], float]) -> None:
         """Report `length()` and `oldest_age_s()` of the outbox at each scrape."""

@@ -191,7 +191,7 @@ class Quota:
         others = [each for each in self._receptions if each.is_accepted and each is not reception]
         problem = None
         if not reception.may_repeat:
-            used = reception.used
+            used = reception.used.plus(None, reception.others_bytes)
             for each in others:
                 if not each.may_repeat:
                     used = used.plus(each.product, each.size)
@@ -218,6 +218,8 @@ class Reception:
         Whose version it is, where that is known.
     size, written_bytes : int
         How large it is at least, and how much of it is on the disk.
+    others_bytes : int
+        What was received of uploads that are not complete, and in no record yet.
     used : Usage
         What was kept when it was looked at last.
     is_accepted : bool
@@ -232,6 +234,7 @@ class Reception:
         self.product = product
         self.size = at_least
         self.written_bytes = 0
+        self.others_bytes = 0
         self.used = Usage(0, {})
         self.is_accepted = False
         self.may_repeat = False

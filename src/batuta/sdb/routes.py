@@ -8,9 +8,12 @@ from typing import Annotated, Any, Final
 from fastapi import Path, Query, Request, Response
 from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect
 
 from batuta.names import NAME_PATTERN
 from batuta.sdb.bare_body import BareBody
+from batuta.sdb.bulk import MEDIA_TYPE as LINES
+from batuta.sdb.bulk import BulkImporter
 from batuta.sdb.catalogue import Catalogue
 from batuta.sdb.contents import Contents
 from batuta.sdb.exports import ExportRequest, export
@@ -98,6 +101,12 @@ _BARE: Final[dict[str, Any]] = {
         ),
     ],
 }
+_BULK: Final[dict[str, Any]] = {
+    "requestBody": {
+        "required": True,
+        "content": {LINES: {"schema": {"type": "string", "format": "binary"}}},
+    }
+}
 _BYTES: Final[dict[int | str, dict[str, Any]]] = {
     200: {"content": {"*/*": {}}, "description": "The file, of the media type of its record"},
     206: {"description": "The range asked for"},
@@ -114,11 +123,15 @@ _REFUSED: Final = problem_responses(
     HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     HTTPStatus.INSUFFICIENT_STORAGE,
 )
+_BULK_ANSWERS: Final[dict[int | str, dict[str, Any]]] = {
+    200: {"content": {LINES: {}}, "description": "A line of JSON for each file, in their order"},
+    **_REFUSED,
+}
 
 
-def import_router(importer: Importer) -> ServiceRouter:
-    """Route for imports."""
-    router = ServiceRouter(tags=["products"], route_class=_RouteOfBodies)
+def import_router(importer: Importer, bulk: BulkImporter) -> ServiceRouter:
+    """Route for imports, one by one and in bulk."""
+    router = ServiceRouter(tags=["products"], route_class=RouteOfBodies)
 
     @router.post(
         "/products",
@@ -137,6 +150,21 @@ def import_router(importer: Importer) -> ServiceRouter:
         return await _imported(importer, request, _form)
 
     @router.post(
+        "/products/bulk", response_class=Response, openapi_extra=_BULK, responses=_BULK_ANSWERS
+    )
+    async def import_bulk(request: Request) -> Response:
+        """Import many small files, each a line of JSON; each has its own line in the answer.
+
+        Such as `{"status": 201, "stored": {…}}`, 200 for what repeats a version, or `{"status":
+        422, "detail": "…"}`: none fails the others.
+        """
+        try:
+            answers = await bulk.import_all(request)
+        except ClientDisconnect:
+            return Response(status_code=CLIENT_CLOSED_REQUEST)
+        return Response(b"".join(answers), media_type=LINES)
+
+    @router.post(
         ONE,
         status_code=HTTPStatus.CREATED,
         response_model=StoredProduct,
@@ -150,7 +178,7 @@ def import_router(importer: Importer) -> ServiceRouter:
     return router
 
 
-class _RouteOfBodies(APIRoute):
+class RouteOfBodies(APIRoute):
     """A route whose function reads the request itself, so that FastAPI need not look at it."""
 
     def get_route_handler(self) -> Callable[[Request], Awaitable[Response]]:  # type: ignore[override]  # as FastAPI documents

@@ -13,6 +13,7 @@ from fastapi.responses import JSONResponse
 
 from batuta import __version__
 from batuta.messaging import Bus, ServiceStatus, connect
+from batuta.sdb.bulk import BulkImporter
 from batuta.sdb.catalogue import Catalogue
 from batuta.sdb.contents import Contents
 from batuta.sdb.imports import Importer
@@ -22,10 +23,14 @@ from batuta.sdb.outbox import Announcer
 from batuta.sdb.quicklook_routes import quicklook_router
 from batuta.sdb.quicklooks import Quicklooks
 from batuta.sdb.quota import open_quota
+from batuta.sdb.recording import ImportRecorder
 from batuta.sdb.routes import data_router, import_router, record_router, withdrawal_router
 from batuta.sdb.settings import SdbSettings
 from batuta.sdb.store import DamagedObjectError, ProductStore, StoreError, open_store
 from batuta.sdb.tables import MIGRATIONS
+from batuta.sdb.uploads.records import UploadRecords
+from batuta.sdb.uploads.routes import upload_router
+from batuta.sdb.uploads.uploads import Uploads
 from batuta.service.access_tokens import AccessTokens
 from batuta.service.activity import ActivityReporter
 from batuta.service.app import AppConfig, create_app
@@ -86,20 +91,28 @@ class Sdb:
         self._quicklooks = Quicklooks(
             engine, committer, contents, self._metrics, settings.quicklook_processes
         )
-        importer = Importer(
+        recorder = ImportRecorder(
             store=store,
             catalogue=self._catalogue,
             contents=contents,
             committer=committer,
             metrics=self._metrics,
-            max_upload_bytes=settings.max_upload_bytes,
             quota=quota,
-            small_file_bytes=settings.small_file_bytes,
             announce=self._announcer.announce,
         )
+        importer = Importer(
+            recorder=recorder,
+            max_upload_bytes=settings.max_upload_bytes,
+            small_file_bytes=settings.small_file_bytes,
+        )
+        self._uploads = Uploads(UploadRecords(engine), recorder, settings)
+        self._metrics.report_uploads(self._uploads.count, self._uploads.received_bytes)
         self._tokens = AccessTokens(settings.token_text, settings.tokens)
         self.app = self._create_app()
-        add_routers(self.app, import_router(importer))
+        add_routers(
+            self.app, import_router(importer, BulkImporter(recorder, settings.small_file_bytes))
+        )
+        add_routers(self.app, upload_router(self._uploads, self._url))
         add_routers(self.app, lookup_router(engine))
         add_routers(self.app, record_router(self._catalogue))
         add_routers(self.app, withdrawal_router(self._catalogue, committer, self._announcer.wake))
@@ -113,6 +126,7 @@ class Sdb:
             group.create_task(self._reporter.run())
             group.create_task(self._health.run())
             group.create_task(self._tokens.watch())
+            group.create_task(self._uploads.run())
 
     async def close(self) -> None:
         """End the drawings under way; the database is still open."""

@@ -66,6 +66,16 @@ class SdbSettings(ServiceSettings):
         description="Bytes to be left free on the disk that files are received on; imports that "
         "would leave less are refused.",
     )
+    upload_expires_s: float = Field(
+        86_400.0,
+        gt=0,
+        le=31_536_000,
+        description="How long an upload that was cut may be resumed, in seconds after its last "
+        "byte; then what was received of it is deleted.",
+    )
+    max_uploads: int = Field(
+        1000, ge=1, le=100_000, description="Uploads that may wait to be resumed, at most."
+    )
     quicklook_processes: int = Field(
         2,
         ge=0,

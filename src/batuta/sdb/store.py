@@ -98,14 +98,18 @@ class Upload:
             view = memoryview(piece)
             self._hash.update(view)
             self.size += len(view)
-            _write_all(self._descriptor, view)
+            write_all(self._descriptor, view)
         if self.size - self._writeback_end >= WRITEBACK_BYTES:
-            _start_writeback(self._descriptor, self._writeback_end, self.size)
+            start_writeback(self._descriptor, self._writeback_end, self.size)
             self._writeback_end = self.size
 
     def sync(self) -> None:
         """Flush all of it to the disk (fsync)."""
         os.fsync(self._descriptor)
+
+    def move_to(self, target: Path) -> None:
+        """Give the file its name in the store, in the place of what has it."""
+        self.path.replace(target)
 
     def close(self) -> None:
         """Delete the temporary file, unless the store has renamed it."""
@@ -129,13 +133,39 @@ class SmallFile:
         self.sha256 = hashlib.sha256(content).hexdigest()
 
 
+class ReceivedFile(Protocol):
+    """A file that was received whole, in the folder of the store where files are received."""
+
+    @property
+    def path(self) -> Path:
+        """Where it is."""
+
+    @property
+    def sha256(self) -> str:
+        """Its digest, in hexadecimal."""
+
+    @property
+    def size(self) -> int:
+        """How many bytes it has."""
+
+    def sync(self) -> None:
+        """Flush all of it to the disk (fsync)."""
+
+    def move_to(self, target: Path) -> None:
+        """Give it its name in the store, in the place of what has it."""
+
+
 class ProductStore(Protocol):
     """Bytes addressed by their SHA-256."""
+
+    @property
+    def incoming(self) -> Path:
+        """The folder of this machine that files are received in."""
 
     def receive(self) -> Upload:
         """Open a temporary file to receive an upload."""
 
-    def put(self, upload: Upload) -> None:
+    def put(self, upload: ReceivedFile) -> None:
         """Store a received file durably under its digest."""
 
     def read(self, sha256: str, start: int, stop: int) -> AsyncIterator[memoryview]:
@@ -162,24 +192,24 @@ class FolderStore:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._incoming = folder / INCOMING
-        create_folder(self._incoming, PRIVATE_FOLDER)
-        remove_abandoned(self._incoming)
+        self.incoming = folder / INCOMING
+        create_folder(self.incoming, PRIVATE_FOLDER)
+        remove_abandoned(self.incoming)
         _create_digest_folders(folder / "sha256")
         self._objects = LocalStore(folder)
 
     def receive(self) -> Upload:
         """Open a temporary file to receive an upload."""
         with file_errors():
-            return Upload(self._incoming)
+            return Upload(self.incoming)
 
-    def put(self, upload: Upload) -> None:
+    def put(self, upload: ReceivedFile) -> None:
         """Store a received file; its bytes and its name are on the disk before this returns."""
         target = self._folder / object_path(upload.sha256)
         with file_errors():
             upload.sync()
             # May replace an object of the same digest, so of the same bytes: readers keep theirs.
-            upload.path.replace(target)
+            upload.move_to(target)
             sync_folder(target.parent)
 
     def problem(self) -> str | None:
@@ -222,7 +252,7 @@ class BucketStore:
     """
 
     def __init__(self, url: str, scratch: Path) -> None:
-        self._scratch = scratch
+        self.incoming = scratch
         create_folder(scratch, PRIVATE_FOLDER)
         remove_abandoned(scratch)
         self._objects: ObjectStore = open_bucket(url, "--store-url")
@@ -231,9 +261,9 @@ class BucketStore:
     def receive(self) -> Upload:
         """Open a temporary file to receive an upload."""
         with file_errors():
-            return Upload(self._scratch)
+            return Upload(self.incoming)
 
-    def put(self, upload: Upload) -> None:
+    def put(self, upload: ReceivedFile) -> None:
         """Upload a received file, and return once the bucket has stored it.
 
         If it fails half-way, the library aborts the multipart upload.
@@ -347,13 +377,14 @@ def _try_lock(descriptor: int) -> bool:
     return True
 
 
-def _write_all(descriptor: int, rest: memoryview) -> None:
+def write_all(descriptor: int, rest: memoryview) -> None:
+    """Write all of some bytes."""
     while rest:
         rest = rest[os.write(descriptor, rest) :]
 
 
-def _start_writeback(descriptor: int, start: int, stop: int) -> None:
-    """Start writing those bytes to the disk now, so that the fsync at the end is short."""
+def start_writeback(descriptor: int, start: int, stop: int) -> None:
+    """Start to write some bytes to the disk now, so that the fsync at the end is short."""
     if sys.platform == "linux":
         # On Linux this starts writeback without waiting; dirty pages stay in the page cache.
         os.posix_fadvise(descriptor, start, stop - start, os.POSIX_FADV_DONTNEED)

@@ -164,6 +164,31 @@ USAGE: Final = sa.Table(
 
 Not among the tables that are copied: what is copied to another database is summed there."""
 
+UPLOADS: Final = sa.Table(
+    "uploads",
+    sa.MetaData(),
+    sa.Column("id", sa.String(32), primary_key=True),
+    # The name of the token that has created it; NULL where it has none.
+    sa.Column("owner", sa.String(200)),
+    # By which its sender finds it again.
+    sa.Column("fingerprint", sa.String(64)),
+    sa.Column("length", sa.BigInteger, nullable=False),
+    sa.Column("fields", sa.JSON, nullable=False),
+    # Of the file, on the disk; then the digest that follows it.
+    sa.Column("received", sa.BigInteger, nullable=False),
+    sa.Column("appended", sa.String(64), nullable=False),
+    sa.Column("quicklook", sa.LargeBinary),
+    sa.Column("expires", UtcDateTime, nullable=False),
+    sa.Column("product", sa.String(128), nullable=False),
+    sa.Column("obs_id", sa.String(128), nullable=False),
+    # What it was imported as.
+    sa.Column("version", sa.Integer),
+    sa.Column("is_new", sa.Boolean),
+    sa.Index("uploads_by_expiry", "expires"),
+    sa.Index("uploads_by_fingerprint", "fingerprint"),
+)
+"""Uploads that may be resumed. Not among the tables that are copied: their bytes are not."""
+
 
 def rank(columns: Any) -> sa.ColumnElement[int]:
     """Return the rank of the stage of a version, by the columns of `PRODUCTS` or of an alias."""

@@ -92,9 +92,9 @@ class BodyReceiver(asyncio.BufferedProtocol):
         while not self._filled and self._left_bytes and not self._gone:
             self._arrived.clear()
             await self._arrived.wait()
-        if self._gone:
-            raise ClientDisconnect
         if not self._filled:
+            if self._gone:
+                raise ClientDisconnect
             return memoryview(b"")
         view, buffer = self._filled.popleft()
         if buffer is not None:
@@ -125,7 +125,13 @@ class BodyReceiver(asyncio.BufferedProtocol):
             self._source.pause_body()
 
     def disconnect(self) -> None:
-        """Raise `ClientDisconnect` where the body is awaited."""
+        """Raise `ClientDisconnect` where the body is awaited, after all that has arrived.
+
+        Who keeps what has arrived need not be sent it again.
+        """
+        if self._filling is not None and self._fill:
+            self._filled.append((memoryview(self._filling)[: self._fill], self._filling))
+            self._filling, self._fill = None, 0
         self._gone = True
         self._arrived.set()
 

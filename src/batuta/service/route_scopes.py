@@ -33,7 +33,16 @@ EVERY_SERVICE: Final[RouteTable] = {
 
 SDB: Final[RouteTable] = {
     "POST /products": IMPORT,
+    "POST /products/bulk": IMPORT,
     "POST /products/{product}/{obs_id}": IMPORT,
+    # Each is of the token that has created it.
+    "OPTIONS /uploads": IMPORT,
+    "POST /uploads": IMPORT,
+    "GET /uploads": IMPORT,
+    "GET /uploads/{upload_id}": IMPORT,
+    "PATCH /uploads/{upload_id}": IMPORT,
+    "PUT /uploads/{upload_id}/quicklook": IMPORT,
+    "DELETE /uploads/{upload_id}": IMPORT,
     "GET /products": READ_OR_IMPORT,
     "GET /products/{product}/{obs_id}": READ_OR_IMPORT,
     "GET /products/{product}/{obs_id}/versions/{version}": READ_OR_IMPORT,
@@ -88,7 +97,7 @@ PIPELINE: Final[RouteTable] = {
     "POST /retention": ADMINISTER,
 }
 
-_METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE")
+_METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 _READING: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
 

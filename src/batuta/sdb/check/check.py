@@ -27,6 +27,8 @@ from batuta.sdb.check.verify import Verified, Verifier
 from batuta.sdb.settings import SdbSettings, store_folder
 from batuta.sdb.store import INCOMING, abandoned_files, open_store, remove_abandoned
 from batuta.sdb.tables import MIGRATIONS
+from batuta.sdb.uploads.partial_file import upload_files
+from batuta.sdb.uploads.records import UploadRecords
 from batuta.sdb.usage import correct_usage, wrong_usage
 from batuta.service.committer import lock_writers
 from batuta.service.database import open_database, reading
@@ -107,6 +109,7 @@ class Check:
         self, engine: sa.Engine, objects: StoredObjects, source: StoredObjects | None
     ) -> Iterator[Finding]:
         yield from self._temporary_files()
+        yield from self._unnamed_parts(engine)
         yield from (_foreign(path) for path in objects.foreign())
         repairer = Repairer(source, open_store(self._settings), engine) if source else None
         verifier = Verifier(objects, repairer, quick=self._options.quick, stopped=self._stop.is_set)
@@ -271,8 +274,7 @@ class Check:
                         self.summary.deleted += 1
 
     def _temporary_files(self) -> Iterator[Finding]:
-        store = store_folder(self._settings.store_url)
-        folder = store / INCOMING if store is not None else self._settings.scratch_folder
+        folder = self._receiving_folder
         left = [path for path in abandoned_files(folder) if self._is_old(path)]
         if left and self._options.collect:
             remove_abandoned(folder)
@@ -285,6 +287,28 @@ class Check:
                 path=str(path),
                 mended=done,
             )
+
+    def _unnamed_parts(self, engine: sa.Engine) -> Iterator[Finding]:
+        """Yield the parts of uploads that no record names: those that one names may go on."""
+        parts = upload_files(self._receiving_folder)
+        known = UploadRecords(engine).known_among(list(parts))
+        for path in (path for name, path in sorted(parts.items()) if name not in known):
+            if not self._is_old(path):
+                continue
+            if self._options.collect:
+                path.unlink(missing_ok=True)
+            detail = "a part of an upload that no record names"
+            yield Finding(
+                kind=Kind.TEMPORARY,
+                detail=f"{detail}; deleted" if self._options.collect else detail,
+                path=str(path),
+                mended=self._options.collect,
+            )
+
+    @property
+    def _receiving_folder(self) -> Path:
+        store = store_folder(self._settings.store_url)
+        return store / INCOMING if store is not None else self._settings.scratch_folder
 
     def _is_old(self, path: Path) -> bool:
         try:

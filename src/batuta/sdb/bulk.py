@@ -1,0 +1,274 @@
+"""Many small files in one request: a line of JSON for each, and a line of JSON in answer to each.
+
+None fails the others. They are recorded in group commits, each in the order of its line.
+"""
+
+import asyncio
+import json
+from base64 import b64decode
+from binascii import Error as Base64Error
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any, Final
+
+from fastapi import Request
+from starlette.concurrency import run_in_threadpool
+
+from batuta.errors import shortened
+from batuta.sdb.catalogue import ImportResult
+from batuta.sdb.fields import (
+    FIELDS,
+    MAX_FIELDS_BYTES,
+    FieldReader,
+    ImportRequest,
+    read_json,
+    refuse,
+    refuse_compressed,
+)
+from batuta.sdb.quota import Reception
+from batuta.sdb.recording import ImportRecorder
+from batuta.sdb.request_body import RequestBody
+from batuta.sdb.settings import MAX_SMALL_FILE_BYTES
+from batuta.sdb.store import SmallFile, StoreError, Upload, file_errors
+from batuta.service.bodies import Chunk
+from batuta.service.problems import ProblemError
+
+MEDIA_TYPE: Final = "application/x-ndjson"
+MAX_FILES: Final = 1000
+MAX_BODY_BYTES: Final = 64 * 2**20
+"""Of a request: its answers are kept until its end, as clients read none before that."""
+BATCH: Final = 250
+"""Files that are recorded together: those of others wait no longer than these take."""
+MAX_LINE_BYTES: Final = MAX_SMALL_FILE_BYTES * 4 // 3 + MAX_FIELDS_BYTES + 2**10
+"""The content in Base64, the fields, and the names of all."""
+MAX_BATCH_BYTES: Final = 8 * 2**20
+CONTENT: Final = "content"
+FILENAME: Final = "filename"
+MEDIA: Final = "media_type"
+KNOWN: Final = (*FIELDS, FILENAME, MEDIA, CONTENT)
+
+Outcome = ImportResult | ProblemError
+
+
+@dataclass(frozen=True)
+class BulkImporter:
+    """Imports the files of a request.
+
+    Parameters
+    ----------
+    recorder : ImportRecorder
+        Stores and records them.
+    small_file_bytes : int
+        The largest file that is kept in the database.
+    """
+
+    recorder: ImportRecorder
+    small_file_bytes: int
+
+    async def import_all(self, request: Request) -> list[bytes]:
+        """Return the answers, each a line, in the order of the files.
+
+        Raises
+        ------
+        ProblemError
+            If the body is none of lines of JSON; 507 if the disk has no room for any file.
+        ClientDisconnect
+            If the client disconnected; what was received by then may be recorded.
+        """
+        refuse_compressed(request.headers)
+        kind = request.headers.get("content-type", "")
+        if kind.partition(";")[0].strip().lower() != MEDIA_TYPE:
+            raise ProblemError(
+                HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+                f"Content-Type: {kind[:80]!r} (accepted: {MEDIA_TYPE})",
+            )
+        answers: list[bytes] = []
+        batch = _Batch()
+        with self.recorder.metrics.receiving.track_inprogress():
+            async for line in _bounded(RequestBody(request)):
+                batch.add(line)
+                if batch.is_full:
+                    answers += await self._import(batch)
+                    batch = _Batch()
+            answers += await self._import(batch)
+        return answers
+
+    async def _import(self, batch: "_Batch") -> list[bytes]:
+        async with self.recorder.counted(None, 0) as reception:
+            outcomes = await asyncio.gather(
+                *(self._outcome(line, reception) for line in batch.lines)
+            )
+        return [self._answer(each) for each in outcomes]
+
+    async def _outcome(self, line: "bytes | ProblemError", reception: Reception) -> Outcome:
+        try:
+            if isinstance(line, ProblemError):
+                raise line
+            asked, content = _read(line)
+            if len(content) > self.small_file_bytes:
+                store = self._store
+                new, repeated = await run_in_threadpool(store, asked, content, reception)
+            else:
+                small = SmallFile(content)
+                new, repeated = self.recorder.store_file(asked, None, reception, small)
+            return await self.recorder.record(new, repeated)
+        except ProblemError as exc:
+            return exc
+        except StoreError as exc:
+            status = HTTPStatus.INSUFFICIENT_STORAGE if exc.full else HTTPStatus.SERVICE_UNAVAILABLE
+            return ProblemError(status, f"store: {exc}")
+
+    def _store(self, asked: ImportRequest, content: bytes, reception: Reception) -> Any:
+        upload: Upload = self.recorder.store.receive()
+        try:
+            with file_errors():
+                upload.write([content])
+            return self.recorder.store_file(asked, None, reception, upload)
+        finally:
+            upload.close()
+
+    def _answer(self, outcome: Outcome) -> bytes:
+        if isinstance(outcome, ProblemError):
+            self.recorder.metrics.refused.labels(outcome.status.value).inc()
+            answer = {"status": outcome.status.value, "detail": outcome.detail}
+            return json.dumps(answer).encode() + b"\n"
+        status = HTTPStatus.CREATED if outcome.is_new else HTTPStatus.OK
+        stored = outcome.stored.model_dump_json().encode()
+        return b'{"status":%d,"stored":%s}\n' % (status, stored)
+
+
+async def _bounded(body: RequestBody) -> AsyncIterator[bytes | ProblemError]:
+    """Yield the lines of a body; a refusal for each that is beyond what a request may have."""
+    count = size = 0
+    lines = _Lines()
+
+    def within(found: bytes | ProblemError) -> bytes | ProblemError:
+        nonlocal count
+        count += 1
+        return found if count <= MAX_FILES and size <= MAX_BODY_BYTES else _too_many()
+
+    async for chunk in body.chunks():
+        size += len(chunk)
+        for line in lines.feed(chunk):
+            yield within(line)
+    for line in lines.finish():
+        yield within(line)
+
+
+class _Batch:
+    """Lines that are recorded together."""
+
+    def __init__(self) -> None:
+        self.lines: list[bytes | ProblemError] = []
+        self._bytes = 0
+
+    @property
+    def is_full(self) -> bool:
+        return len(self.lines) == BATCH or self._bytes >= MAX_BATCH_BYTES
+
+    def add(self, line: bytes | ProblemError) -> None:
+        self.lines.append(line)
+        self._bytes += len(line) if isinstance(line, bytes) else 0
+
+
+class _Lines:
+    """Splits a body at its ends of lines; one that is too long is told, and not kept."""
+
+    def __init__(self) -> None:
+        self._begun: list[bytes] = []
+        self._size = 0
+
+    def feed(self, chunk: Chunk) -> Iterator[bytes | ProblemError]:
+        """Yield the lines that end in `chunk`."""
+        *ended, rest = bytes(chunk).split(b"\n")
+        for end in ended:
+            self._add(end)
+            yield from self.finish()
+        self._add(rest)
+
+    def finish(self) -> Iterator[bytes | ProblemError]:
+        """Yield what was begun; an empty line is none."""
+        line, size = b"".join(self._begun), self._size
+        self._begun, self._size = [], 0
+        if size > MAX_LINE_BYTES:
+            yield ProblemError(
+                HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+                f"line: {size} bytes (accepted: at most {MAX_LINE_BYTES}, with files of at most "
+                f"{MAX_SMALL_FILE_BYTES}; import larger ones by themselves)",
+            )
+        elif line.strip():
+            yield line
+
+    def _add(self, piece: bytes) -> None:
+        self._size += len(piece)
+        if self._size > MAX_LINE_BYTES:
+            self._begun = []
+        elif piece:
+            self._begun.append(piece)
+
+
+def _read(line: bytes) -> tuple[ImportRequest, bytes]:
+    try:
+        said = read_json(line)
+    except ValueError as exc:
+        refuse(f"line: not JSON: {shortened(str(exc), 200)} (accepted: a JSON object)")
+    if not isinstance(said, dict):
+        refuse(f"line: {line[:40]!r} (accepted: a JSON object)")
+    problems = [
+        f"unknown: {name[:80]!r}; known: {', '.join(KNOWN)}" for name in said if name not in KNOWN
+    ]
+    content = _content(said, problems)
+    fields = {
+        name: _text(name, value, problems).encode(errors="surrogatepass")
+        for name, value in said.items()
+        if name in FIELDS and value is not None
+    }
+    names = [_optional_text(name, said.get(name), problems) for name in (MEDIA, FILENAME)]
+    asked = FieldReader(fields, problems).read(*names)
+    if problems:
+        refuse("; ".join(problems))
+    return asked, content
+
+
+def _content(said: dict[str, Any], problems: list[str]) -> bytes:
+    value = said.get(CONTENT)
+    try:
+        content = b64decode(value, validate=True) if isinstance(value, str) else None
+    except (Base64Error, ValueError):
+        content = None
+    if content is None:
+        problems.append(f"{CONTENT}: {str(value)[:40]!r} (accepted: the file in Base64)")
+    elif len(content) > MAX_SMALL_FILE_BYTES:
+        problems.append(
+            f"{CONTENT}: {len(content)} bytes (accepted: at most {MAX_SMALL_FILE_BYTES}; import "
+            "larger files by themselves)"
+        )
+    return content or b""
+
+
+def _text(name: str, value: Any, problems: list[str]) -> str:
+    """Return a field as in a form: what is JSON there may be JSON here."""
+    if isinstance(value, str):
+        return value
+    if name in {"metadata", "inputs"}:
+        return json.dumps(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    problems.append(f"{name}: {str(value)[:80]!r} (accepted: a string)")
+    return ""
+
+
+def _optional_text(name: str, value: Any, problems: list[str]) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    problems.append(f"{name}: {str(value)[:80]!r} (accepted: a string)")
+    return None
+
+
+def _too_many() -> ProblemError:
+    return ProblemError(
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+        f"request: more than {MAX_FILES} files, or {MAX_BODY_BYTES} bytes (accepted: at most that; "
+        "import the others by another request)",
+    )

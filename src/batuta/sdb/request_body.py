@@ -1,0 +1,87 @@
+"""The streamed body of a request, received piece by piece."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from typing import Final
+
+from fastapi import Request
+from starlette.requests import ClientDisconnect
+
+from batuta.service.bodies import BODY_EXTENSION, BodyReceiver, Chunk
+
+MAX_DRAIN_BYTES: Final = 64 * 2**20
+"""How much of a refused body is still read, so that its sender gets to read the answer."""
+
+
+class RequestBody:
+    """The streamed body of a request, which knows whether its end was received."""
+
+    def __init__(self, request: Request) -> None:
+        self._request = request
+        self._ended = False
+        self._receiver: BodyReceiver | None = None
+        self._started = False
+        self.is_cut_short = False
+
+    async def chunks(self) -> AsyncIterator[Chunk]:
+        """Yield chunks; raise `ClientDisconnect` if the client goes away before the end.
+
+        One may be used until the next but one is received.
+        """
+        if not self._started:
+            self._started = True
+            receive = self._request.scope.get("extensions", {}).get(BODY_EXTENSION)
+            self._receiver = receive() if receive is not None else None
+        while not self._ended:
+            yield await self._next_chunk()
+
+    async def chunks_until(self, ended: asyncio.Event) -> AsyncIterator[Chunk]:
+        """Yield chunks as `chunks`, until the end or until `ended` is set.
+
+        Then `is_cut_short` is true.
+        """
+        chunks, waiting = self.chunks(), asyncio.create_task(ended.wait())
+        try:
+            while True:
+                coming = asyncio.ensure_future(anext(chunks, None))
+                await asyncio.wait([coming, waiting], return_when=asyncio.FIRST_COMPLETED)
+                if not coming.done():
+                    coming.cancel()
+                    await asyncio.wait([coming])
+                    self._ended = self.is_cut_short = True
+                    return
+                chunk = await coming
+                if chunk is None:
+                    return
+                yield chunk
+        finally:
+            waiting.cancel()
+
+    async def _next_chunk(self) -> Chunk:
+        if self._receiver is not None:
+            view = await self._receiver.next_chunk()
+            self._ended = not view
+            return view
+        message = await self._request.receive()
+        if message["type"] == "http.disconnect":
+            self._ended = True
+            raise ClientDisconnect
+        self._ended = not message.get("more_body", False)
+        body: bytes = message.get("body", b"")
+        return body
+
+    async def drain(self) -> None:
+        """Read and discard more of the body: a client still writing may never read the answer."""
+        drained_bytes = 0
+        with suppress(ClientDisconnect):
+            async for chunk in self.chunks():
+                drained_bytes += len(chunk)
+                if drained_bytes > MAX_DRAIN_BYTES:
+                    return
+
+
+def announced_bytes(request: Request) -> int:
+    """Return how long the body is announced to be; 0 if it is not."""
+    announced = request.headers.get("content-length", "")
+    return int(announced) if announced.isdecimal() else 0
