@@ -5,10 +5,12 @@ has the disk keep it and renames it, in turns with the sdb.
 """
 
 import asyncio
+import json
 import os
 import statistics
 import sys
 import time
+from base64 import b64encode
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -27,6 +29,8 @@ AT_ONCE: Final = 8
 CROWD: Final = 1500
 IN_FLIGHT: Final = 32
 SMALL_BYTES: Final = 4096
+TOGETHER: Final = 250
+"""Files in a request: as `SdbClient` sends them."""
 
 
 def large_files(url: str, folder: Path, size_mib: int, rounds: int) -> dict[str, list[float]]:
@@ -80,12 +84,41 @@ async def small_files(url: str, count: int) -> dict[str, list[float]]:
         return {"crowd": crowd, "stream": [time.perf_counter() - began]}
 
 
+async def bulk(url: str, count: int) -> dict[str, list[float]]:
+    """Return how long each request of many files waits, and all of them take, in seconds."""
+    async with aiohttp.ClientSession() as session:
+
+        async def send(start: int) -> float:
+            lines = (
+                {
+                    "product": "BULK",
+                    "obs_id": f"b{number}",
+                    "processing_id": f"b{number}",
+                    "content": b64encode(os.urandom(SMALL_BYTES)).decode(),
+                }
+                for number in range(start, start + TOGETHER)
+            )
+            body = "\n".join(map(json.dumps, lines)).encode()
+            began = time.perf_counter()
+            headers = {"Content-Type": "application/x-ndjson"}
+            async with session.post(f"{url}/products/bulk", data=body, headers=headers) as answer:
+                told = (await answer.read()).splitlines()
+            if [json.loads(each)["status"] for each in told] != [201] * TOGETHER:
+                raise RuntimeError(f"not all imported: {told[-1]!r}")
+            return time.perf_counter() - began
+
+        began = time.perf_counter()
+        waits = [await send(start) for start in range(0, count, TOGETHER)]
+        return {"bulk_waits": waits, "bulk": [time.perf_counter() - began]}
+
+
 def figures(*, quick: bool) -> list[Figure]:
     """Compare large files with the bare loop, and small ones with what is asked for."""
     size_mib, count = (256, 2000) if quick else (1024, 10_000)
     arguments = (str(size_mib), "3", str(count), FOLDER)
     result = Subject("archive", arguments, package=ORCHESTRA).run()
     crowd = sorted(result["crowd"])
+    waits = sorted(result["bulk_waits"])
     rate = count / result["stream"][0]
     shares = (
         ("import", f"import of {size_mib} MiB"),
@@ -111,6 +144,20 @@ def figures(*, quick: bool) -> list[Figure]:
             target=Target("at most", 1),
         ),
         Figure(
+            what=f"small imports, {TOGETHER} in a request",
+            measured=f"{count / result['bulk'][0]:.0f} a second",
+            ratio=count / result["bulk"][0],
+            unit="/s",
+            target=Target("at least", 1000),
+        ),
+        Figure(
+            what=f"a request of {TOGETHER} small imports: 99 %",
+            measured=f"{waits[int(0.99 * len(waits))]:.2f} s",
+            ratio=waits[int(0.99 * len(waits))],
+            unit="s",
+            target=Target("at most", 1),
+        ),
+        Figure(
             what=f"small imports, {IN_FLIGHT} in flight",
             measured=f"{rate:.0f} a second",
             ratio=rate,
@@ -125,5 +172,6 @@ if __name__ == "__main__":
     with nats_server(folder) as nats_url, sdb(folder, nats_url) as address:
         print_result(
             **asyncio.run(small_files(address, int(sys.argv[3]))),
+            **asyncio.run(bulk(address, int(sys.argv[3]))),
             **large_files(address, folder, int(sys.argv[1]), int(sys.argv[2])),
         )

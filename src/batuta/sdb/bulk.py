@@ -211,6 +211,8 @@ class _Lines:
 def _read(line: bytes) -> tuple[ImportRequest, bytes]:
     try:
         said = read_json(line)
+    except RecursionError:
+        refuse("line: too deeply nested (accepted: a JSON object)")
     except ValueError as exc:
         refuse(f"line: not JSON: {shortened(str(exc), 200)} (accepted: a JSON object)")
     if not isinstance(said, dict):

@@ -186,6 +186,9 @@ class FieldReader:
         text = self._fields.get("metadata", "{}")
         try:
             value = read_json(text)
+        except RecursionError:
+            self._note("metadata: too deeply nested (accepted: a JSON object)")
+            return {}
         except ValueError as exc:
             self._note(f"metadata: not JSON: {exc} (accepted: a JSON object)")
             return {}
@@ -238,11 +241,10 @@ def read_json(text: str | bytes) -> Any:
     ------
     ValueError
         If it is none.
+    RecursionError
+        If it is too deeply nested.
     """
-    try:
-        return json.loads(text, parse_constant=_not_json, object_pairs_hook=_object)
-    except RecursionError as exc:
-        raise ValueError("too deeply nested") from exc
+    return json.loads(text, parse_constant=_not_json, object_pairs_hook=_object)
 
 
 def _not_json(constant: str) -> NoReturn:

@@ -214,7 +214,7 @@ class Uploads:
                 # What is under way has threads, which use the database: they end before it closes.
                 await asyncio.shield(collecting)
             except asyncio.CancelledError:
-                await asyncio.wait([collecting])
+                await asyncio.gather(collecting, return_exceptions=True)
                 raise
             except (*UNAVAILABLE, StoreError) as exc:
                 LOG.warning("uploads that have expired cannot be deleted: %s", one_line(exc))
