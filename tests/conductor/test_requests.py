@@ -41,6 +41,16 @@ def test_a_poll_past_the_deadline_stops_the_processing() -> None:
     assert poll(replace(OVERDUE, started=None), CONDITIONS)[0].action is PollAction.QUERY
 
 
+def test_an_attempt_that_one_conductor_stops_is_overdue_for_one_whose_clock_is_behind() -> None:
+    _, stopped = poll(OVERDUE, CONDITIONS)
+    assert stopped.overdue_since == NOW
+    behind = replace(CONDITIONS, now=NOW - 30)
+    assert poll(OVERDUE, behind)[0].action is PollAction.QUERY
+    again, after = poll(stopped, behind)
+    assert (again.action, after.overdue_since) == (PollAction.STOP, NOW)
+    assert request(after, CONDITIONS).overdue_since is None
+
+
 def test_a_provider_that_reports_its_activity_is_polled_later() -> None:
     reporting = replace(CONDITIONS, reports_activity=True)
     assert request(REQUESTED, CONDITIONS).ask_at == NOW + 2

@@ -133,6 +133,11 @@ TABLE: dict[str, tuple[ProcessingRecord, Event, dict[str, Any] | None]] = {
         update(State.CANCELLED),
         {**RETRYING, "error": TIMEOUT},
     ),
+    "a stop at the deadline is reported to a conductor whose clock is behind that of who stops": (
+        replace(RUNNING, overdue_since=NOW + 30),
+        update(State.CANCELLED),
+        {**RETRYING, "error": TIMEOUT},
+    ),
     "the stop at the deadline is answered": (
         OVERDUE,
         stopped(State.CANCELLED, asked_attempt=2, profiled=True),

@@ -84,6 +84,9 @@ class ProcessingRecord:
     earlier_attempts : int
         How many of its attempts were requested before it took the inputs that it has now: what
         they import all the same is made from others.
+    overdue_since : float or None
+        When a conductor found that the current attempt has run for longer than its timeout. Others
+        that share the database, whose clocks may be behind, are told so by this.
     """
 
     id: str
@@ -121,6 +124,7 @@ class ProcessingRecord:
     withdrawn_input: str | None = None
     told_priority: int | None = None
     earlier_attempts: int = 0
+    overdue_since: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,7 +182,12 @@ def poll_wait_s(requested_since_s: float, first_s: float) -> float:
 
 
 def is_overdue(record: ProcessingRecord, now: float) -> bool:
-    """Return whether the current attempt has run for longer than its timeout."""
+    """Return whether the current attempt has run for longer than its timeout.
+
+    Once one conductor has found so it stays so: its provider is being told to stop.
+    """
+    if record.overdue_since is not None:
+        return True
     return record.started is not None and now >= record.started + record.timeout_s
 
 

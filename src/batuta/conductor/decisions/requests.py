@@ -31,8 +31,13 @@ class Poll:
 
 def poll(record: ProcessingRecord, conditions: Conditions) -> tuple[Poll, ProcessingRecord]:
     """Decide what to ask the pipeline, and when to ask it next if no answer changes that."""
-    action = PollAction.STOP if is_overdue(record, conditions.now) else PollAction.QUERY
-    return Poll(record, action), replace(record, ask_at=next_poll_at(record, conditions))
+    after = replace(record, ask_at=next_poll_at(record, conditions))
+    if not is_overdue(record, conditions.now):
+        return Poll(record, PollAction.QUERY), after
+    # Recorded before its pipeline is told: that reports the stop to all conductors, and one whose
+    # clock is behind would take it for an order to cancel.
+    overdue_since = record.overdue_since or conditions.now
+    return Poll(record, PollAction.STOP), replace(after, overdue_since=overdue_since)
 
 
 def request(
@@ -49,6 +54,7 @@ def request(
         pipeline_attempt=record.attempt + 1,
         requested=conditions.now,
         started=None,
+        overdue_since=None,
         done=0,
         total=0,
         profiled=False,
