@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -17,7 +18,8 @@ from batuta.messaging.consumer import Consumer
 from batuta.pipeline.store import ProcessingStore
 from batuta.sdb.outbox import Announcer
 from tests.support.simulation.__main__ import report
-from tests.support.simulation.plan import MAKER, Fault, Import, Plan, plan_of
+from tests.support.simulation.orchestra import Outcome
+from tests.support.simulation.plan import CONDUCTOR, MAKER, SECOND, Fault, Import, Plan, plan_of
 from tests.support.simulation.running import run_plan
 from tests.support.simulation.shrink import shrink
 
@@ -32,6 +34,55 @@ def test_whatever_happens_all_is_made_once_and_nothing_is_lost(first: int) -> No
     # It would hold as well if nothing happened.
     assert sum(each.processings for each in outcomes) > TOGETHER
     assert sum(each.kills for each in outcomes) > TOGETHER / 4
+
+
+# ---------------------------------------------------------------------- two conductors
+
+AUX_AND_RAW = tuple(
+    Import(at_s=at_s, product=product, obs_id="obs-1", content=f"{product} first")
+    for at_s, product in ((1.0, "AUX"), (2.0, "RAW"))
+)
+
+
+def requests_of(outcome: Outcome, conductor: str) -> list[float]:
+    """Return when a conductor asked for a processing, in seconds."""
+    asked = f" {conductor} -> {MAKER} POST"
+    return [float(line.split()[0]) for line in outcome.trace.lines if asked in line]
+
+
+def test_two_conductors_share_the_work() -> None:
+    plans = [replace(plan_of(seed), faults=(), has_two_conductors=True) for seed in range(1, 6)]
+    outcomes = [run_plan(each) for each in plans]
+    assert not [report(each) for each in outcomes if each.violations]
+    for name in (CONDUCTOR, SECOND):
+        assert any(requests_of(each, name) for each in outcomes), f"{name} has asked for nothing"
+
+
+@pytest.mark.parametrize("paused", [CONDUCTOR, SECOND])
+def test_what_a_paused_conductor_leaves_is_done_by_the_other(paused: str) -> None:
+    pause = Fault(kind="pause", of=paused, at_s=2.5, for_s=100.0)
+    plan = Plan(seed=3, imports=AUX_AND_RAW, faults=(pause,), has_two_conductors=True)
+    outcome = run_plan(plan)
+    assert not outcome.violations, report(outcome)
+    assert not [each for each in requests_of(outcome, paused) if 2.5 < each < 102.5]
+    other = SECOND if paused == CONDUCTOR else CONDUCTOR
+    assert [each for each in requests_of(outcome, other) if 2.5 < each < 102.5]
+
+
+def test_seeds_draw_two_conductors_and_what_happens_to_each() -> None:
+    plans = [plan_of(seed) for seed in range(1, SCHEDULES + 1)]
+    shared = [each for each in plans if each.has_two_conductors]
+    assert SCHEDULES / 4 < len(shared) < SCHEDULES * 3 / 5
+    happens = {(fault.kind, fault.of) for each in shared for fault in each.faults}
+    for name in (CONDUCTOR, SECOND):
+        assert {("pause", name), ("kill", name), ("database_away", name)} <= happens
+
+
+def test_a_schedule_that_fails_with_one_conductor_is_told_with_one() -> None:
+    plan = next(each for each in map(plan_of, range(100)) if each.has_two_conductors)
+    smallest = shrink(plan, lambda _: True)
+    assert not smallest.has_two_conductors
+    assert not smallest.faults
 
 
 # ---------------------------------------------------------------------- the same again

@@ -98,7 +98,9 @@ def describe(outcome: Outcome, *, trace: bool = False) -> str:
 
 
 def _lines(plan: Plan, outcome: Outcome, *, trace: bool) -> Iterator[str]:
-    yield f"seed {plan.seed}: {len(plan.observations)} observations, {len(plan.faults)} faults"
+    conductors = "two conductors, " if plan.has_two_conductors else ""
+    observations = f"{len(plan.observations)} observations"
+    yield f"seed {plan.seed}: {conductors}{observations}, {len(plan.faults)} faults"
     yield from (f"  {each}" for each in plan.faults)
     if trace:
         yield from outcome.trace.lines

@@ -37,6 +37,9 @@ class Process:
         self.name = name
         self.alive = True
         self.ended = False
+        self.is_paused = False
+        self.deferred: list[events.Handle] = []
+        """What was to be called while it was paused."""
         self.tasks: list[asyncio.Task[Any]] = []
         self.threads: set[Thread] = set()
         self.frozen: list[events.Handle] = []
@@ -45,6 +48,14 @@ class Process:
 
     def __repr__(self) -> str:
         return self.name
+
+    def takes(self, handle: events.Handle) -> bool:
+        """Return whether a callback of it is to be called now; otherwise it is kept."""
+        if self.alive and self.is_paused:
+            self.deferred.append(handle)
+        elif not self.alive:
+            self.frozen.append(handle)
+        return self.alive and not self.is_paused
 
     def kill(self) -> None:
         """Let nothing of it run any more."""
@@ -74,10 +85,8 @@ class _Handle(events.Handle):
     process: Process | None
 
     def _run(self) -> None:
-        if self.process is None or self.process.alive:
+        if self.process is None or self.process.takes(self):
             super()._run()
-        else:
-            self.process.frozen.append(self)
 
 
 class _TimerHandle(events.TimerHandle):
@@ -88,10 +97,8 @@ class _TimerHandle(events.TimerHandle):
     process: Process | None
 
     def _run(self) -> None:
-        if self.process is None or self.process.alive:
+        if self.process is None or self.process.takes(self):
             super()._run()
-        else:
-            self.process.frozen.append(self)
 
 
 class SimulationEndedError(BaseException):
@@ -260,10 +267,18 @@ class SimulationLoop(asyncio.BaseEventLoop):
         """Run a coroutine in a process."""
         return self.create_task(work, context=context_of(process))
 
+    def resume(self, process: Process) -> None:
+        """Let a process that was paused go on where it was."""
+        process.is_paused = False
+        for handle in process.deferred:
+            self._ready.append(handle)  # type: ignore[attr-defined]
+        process.deferred.clear()
+
     def release(self, processes: list[Process]) -> None:
         """End all that is left of processes, so that what they hold is closed."""
         for process in processes:
             process.ended = process.alive = True
+            self.resume(process)
             for thread in [*process.threads]:
                 thread.stop()
             for handle in process.frozen:

@@ -8,9 +8,10 @@ import random
 import shutil
 import sqlite3
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 from unittest.mock import patch
@@ -43,8 +44,8 @@ from tests.support.simulation.plan import (
     MAKER,
     NATS,
     SDB,
+    SECOND,
     SENDER,
-    SERVICES,
     Fault,
     Import,
     Plan,
@@ -52,7 +53,7 @@ from tests.support.simulation.plan import (
 
 LOG: Final = logging.getLogger("batuta.simulation")
 
-PORTS: Final = {SDB: 8001, CONDUCTOR: 8002, MAKER: 5000}
+PORTS: Final = {SDB: 8001, CONDUCTOR: 8002, SECOND: 8003, MAKER: 5000}
 URLS: Final = {name: f"http://127.0.0.1:{port}" for name, port in PORTS.items()}
 RESTART_S: Final = 1.0
 """What ends by itself is started again after so long."""
@@ -127,13 +128,13 @@ class Orchestra:
         self._skews: Counter[str] = Counter()
         self._away: set[str] = set()
         self._cuts: dict[tuple[str, str], str] = {}
-        for name in SERVICES:
+        for name in plan.services:
             self.network.name(PORTS[name], name)
             shutil.copyfile(template, self.database(name))
 
     def database(self, name: str) -> Path:
-        """Return the file of the database of a service."""
-        return self.folder / f"{name}.db"
+        """Return the file of the database of a service; conductors share theirs."""
+        return self.folder / f"{CONDUCTOR if name == SECOND else name}.db"
 
     def note(self, text: str) -> None:
         """Record something that happened."""
@@ -172,7 +173,7 @@ class Orchestra:
     # ------------------------------------------------------------------ what is played
 
     async def _play(self) -> None:
-        for name in SERVICES:
+        for name in self.plan.services:
             self._start(name)
         sender = self._new_process(SENDER)
         for each in self.plan.imports:
@@ -196,7 +197,7 @@ class Orchestra:
             self.violations.append(f"not settled after {PATIENCE_S:g} s: {'; '.join(unsettled)}")
 
     def _unsettled(self) -> list[str]:
-        found = [f"{name} is down" for name in SERVICES if not self._is_up(name)]
+        found = [f"{name} is down" for name in self.plan.services if not self._is_up(name)]
         if self._sending:
             found.append(f"{self._sending} imports are being sent")
         found += [
@@ -224,7 +225,12 @@ class Orchestra:
 
     async def _serve(self, name: str, process: Process) -> None:
         """Run a service; if it ends by itself, start it again, as a supervisor does."""
-        opened = {SDB: self._open_sdb, CONDUCTOR: self._open_conductor, MAKER: self._open_maker}
+        opened: dict[str, Callable[[], AbstractAsyncContextManager[Any]]] = {
+            SDB: self._open_sdb,
+            CONDUCTOR: partial(self._open_conductor, CONDUCTOR),
+            SECOND: partial(self._open_conductor, SECOND),
+            MAKER: self._open_maker,
+        }
         try:
             async with opened[name]() as service:
                 self.network.listen(PORTS[name], process, service.app)
@@ -252,14 +258,14 @@ class Orchestra:
             yield service
 
     @asynccontextmanager
-    async def _open_conductor(self) -> AsyncIterator[Any]:
+    async def _open_conductor(self, name: str) -> AsyncIterator[Any]:
         settings = ConductorSettings(
             graph=self._graph,
-            database_url=f"sqlite:///{self.database(CONDUCTOR)}",
+            database_url=f"sqlite:///{self.database(name)}",
             sdb_url=URLS[SDB],
             retry_wait_max_s=8.0,
         )
-        async with open_conductor(settings, URLS[CONDUCTOR]) as service:
+        async with open_conductor(settings, URLS[name]) as service:
             yield service
 
     @asynccontextmanager
@@ -309,21 +315,29 @@ class Orchestra:
                 self._cuts[pair] = fault.kind
             self.loop.call_later(fault.for_s, self._reconnect, fault)
         elif fault.kind == "nats_away":
-            for name in (*SERVICES, SENDER):
+            for name in (*self.plan.services, SENDER):
                 self._cuts[name, NATS] = "partition"
             self.loop.call_later(fault.for_s, self._reconnect, fault)
         elif fault.kind == "database_away":
             self._away.add(fault.of)
             self.loop.call_later(fault.for_s, self._away.discard, fault.of)
+        elif fault.kind == "pause":
+            process = self._processes[fault.of]
+            process.is_paused = True
+            self.loop.call_later(fault.for_s, self._go_on, process)
         elif fault.kind == "clock_jump":
             self._skews[fault.of] += fault.for_s  # type: ignore[assignment]
         else:
             publish_noise(self, fault)
         self.server.connections_changed()
 
+    def _go_on(self, process: Process) -> None:
+        self.note(f"{process} goes on")
+        self.loop.resume(process)
+
     def _reconnect(self, fault: Fault) -> None:
         self.note(f"{fault} ends")
-        names = (*SERVICES, SENDER) if fault.kind == "nats_away" else (fault.of,)
+        names = (*self.plan.services, SENDER) if fault.kind == "nats_away" else (fault.of,)
         other = NATS if fault.kind == "nats_away" else fault.other
         for name in names:
             self._cuts.pop((name, other), None)

@@ -1,19 +1,24 @@
 """What a schedule does, drawn from a seed beforehand: so that it can be replayed, and reduced."""
 
+import math
 import random
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Final, Literal, Self
 
 CONDUCTOR: Final = "conductor"
+SECOND: Final = "conductor-2"
+"""Another conductor of the same database, in some schedules."""
 SDB: Final = "sdb"
 MAKER: Final = "maker"
 SENDER: Final = "sender"
 NATS: Final = "nats"
 SERVICES: Final = (CONDUCTOR, SDB, MAKER)
+"""Those of every schedule."""
 
 Kind = Literal[
     "kill",
+    "pause",
     "cut",
     "partition",
     "nats_away",
@@ -35,6 +40,8 @@ Kind = Literal[
 """
 kill
     Of the service `of`, at its `nth` point; it is back after `for_s`.
+pause
+    The service `of` does nothing from `at_s` on, for `for_s`, and then goes on where it was.
 partition
     Between the services `of` and `other`, from `at_s` on, for `for_s`; requests are refused.
 cut
@@ -70,6 +77,13 @@ MAX_OUTAGE_S: Final = 12.0
 LONG: Final = 4
 """One outage in ten lasts so many times as long: longer than services wait for NATS."""
 MAX_FAULTS: Final = 9
+TWO_CONDUCTORS: Final = 0.4
+"""The share of schedules with two of them."""
+MAX_FAULTS_OF_TWO: Final = 3
+CLOCKS_APART_S: Final = 4.0
+"""A third of the shortest timeout: conductors of one database count it by their own clocks."""
+MAX_PAUSE_S: Final = 90.0
+"""Longer than NATS waits for an acknowledgement."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,11 +122,19 @@ class Plan:
         Of what is drawn while it runs: how long everything takes.
     imports, faults
         What happens.
+    has_two_conductors : bool
+        Whether they share the work, and a database.
     """
 
     seed: int
     imports: tuple[Import, ...]
     faults: tuple[Fault, ...]
+    has_two_conductors: bool = False
+
+    @property
+    def services(self) -> tuple[str, ...]:
+        """The services that are started."""
+        return (*SERVICES, SECOND) if self.has_two_conductors else SERVICES
 
     @property
     def observations(self) -> list[str]:
@@ -122,6 +144,11 @@ class Plan:
     def without_faults(self, dropped: Sequence[Fault]) -> Self:
         """Return the plan without some of its faults."""
         return replace(self, faults=tuple(each for each in self.faults if each not in dropped))
+
+    def without_second_conductor(self) -> Self:
+        """Return the plan without it, and what happens to it."""
+        kept = tuple(each for each in self.faults if SECOND not in {each.of, each.other})
+        return replace(self, faults=kept, has_two_conductors=False)
 
     def without_observation(self, obs_id: str) -> Self:
         """Return the plan without one of its observations."""
@@ -138,11 +165,56 @@ def plan_of(seed: int) -> Plan:
         for each in _imports(chance, f"obs-{number}")
     ]
     drawn = [_fault(chance) for _ in range(chance.randint(0, MAX_FAULTS))]
-    return Plan(
+    plan = Plan(
         seed=seed,
         imports=tuple(sorted(imports, key=lambda each: each.at_s)),
         faults=tuple(dict.fromkeys(drawn)),
     )
+    # Drawn apart: what happens to one conductor is the same as ever.
+    apart = random.Random(f"second conductor {seed}")  # noqa: S311
+    return _shared(plan, apart) if apart.random() < TWO_CONDUCTORS else plan
+
+
+def _shared(plan: Plan, chance: random.Random) -> Plan:
+    """Add a second conductor, to which happens half of what would happen to the first, and more."""
+    faults = [
+        _renamed(_within_reason(each))
+        if CONDUCTOR in {each.of, each.other} and chance.random() < 0.5
+        else _within_reason(each)
+        for each in plan.faults
+    ]
+    faults += [_of_conductors(chance) for _ in range(chance.randint(1, MAX_FAULTS_OF_TWO))]
+    return replace(plan, faults=tuple(dict.fromkeys(faults)), has_two_conductors=True)
+
+
+def _within_reason(fault: Fault) -> Fault:
+    """Keep clocks of conductors that share a database near each other, as they are said to be."""
+    if fault.kind != "clock_jump" or fault.of != CONDUCTOR:
+        return fault
+    return replace(fault, for_s=math.copysign(min(abs(fault.for_s), CLOCKS_APART_S), fault.for_s))
+
+
+def _renamed(fault: Fault) -> Fault:
+    names = {CONDUCTOR: SECOND}
+    return replace(
+        fault,
+        of=names.get(fault.of, fault.of),
+        other=names.get(fault.other, fault.other),
+    )
+
+
+def _of_conductors(chance: random.Random) -> Fault:
+    """Draw what one conductor may leave to the other: it is killed, or thought to be."""
+    of = chance.choice([CONDUCTOR, SECOND])
+    if chance.random() < 0.4:
+        return replace(_kill(chance), of=of)
+    at_s = round(chance.uniform(0, CHAOS_S), 2)
+    return Fault(kind="pause", of=of, at_s=at_s, for_s=_pause_s(chance))
+
+
+def _pause_s(chance: random.Random) -> float:
+    """Draw how long: for as long as NATS, and the other conductor, wait for it, or a little."""
+    return round(chance.uniform(*chance.choice([(0.1, 3.0), (5.0, MAX_PAUSE_S)])), 2)
 
 
 def _imports(chance: random.Random, obs_id: str) -> list[Import]:

@@ -16,7 +16,7 @@ def shrink(plan: Plan, fails: Fails) -> Plan:
     """
     while True:
         smaller = _without_faults(plan, fails)
-        for candidates in (_fewer_observations, _fewer_imports, _shorter_faults):
+        for candidates in (_one_conductor, _fewer_observations, _fewer_imports, _shorter_faults):
             smaller = _first_of(smaller, candidates, fails)
         if smaller == plan:
             return plan
@@ -43,6 +43,11 @@ def _first_of(plan: Plan, candidates: Callable[[Plan], Iterator[Plan]], fails: F
         if found is None:
             return plan
         plan = found
+
+
+def _one_conductor(plan: Plan) -> Iterator[Plan]:
+    if plan.has_two_conductors:
+        yield plan.without_second_conductor()
 
 
 def _fewer_observations(plan: Plan) -> Iterator[Plan]:
