@@ -27,6 +27,12 @@ LOG: Final = logging.getLogger(__name__)
 
 M = TypeVar("M", bound=BaseModel)
 
+_SINGULAR: Final = {
+    "provider_urls": "provider_url",
+    "product_quotas": "product_quota",
+    "reference_folders": "reference_folder",
+}
+"""Options that are repeated, once for each."""
 CONFIG_HELP: Final = (
     "YAML or JSON file of these options; the command line and environment take precedence."
 )
@@ -245,11 +251,7 @@ def _option_names(field: str) -> list[str]:
 
 
 def _option_name(field: str) -> str:
-    # Each is repeated, once per provider or product.
-    singular = {"provider_urls": "provider_url", "product_quotas": "product_quota"}.get(
-        field, field
-    )
-    return singular.replace("_", "-")
+    return _SINGULAR.get(field, field).replace("_", "-")
 
 
 def _simple_type(annotation: Any) -> Any:

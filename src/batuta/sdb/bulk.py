@@ -15,20 +15,16 @@ from typing import Any, Final
 from fastapi import Request
 from starlette.concurrency import run_in_threadpool
 
-from batuta.errors import shortened
 from batuta.sdb.catalogue import ImportResult
 from batuta.sdb.fields import (
-    FIELDS,
     MAX_FIELDS_BYTES,
-    FieldReader,
     ImportRequest,
-    read_json,
-    refuse,
     refuse_compressed,
 )
+from batuta.sdb.json_fields import read_object, request_of
 from batuta.sdb.quota import Reception
 from batuta.sdb.recording import ImportRecorder
-from batuta.sdb.request_body import RequestBody
+from batuta.sdb.request_body import RequestBody, require_type
 from batuta.sdb.settings import MAX_SMALL_FILE_BYTES
 from batuta.sdb.store import SmallFile, StoreError, Upload, file_errors
 from batuta.service.bodies import Chunk
@@ -44,9 +40,6 @@ MAX_LINE_BYTES: Final = MAX_SMALL_FILE_BYTES * 4 // 3 + MAX_FIELDS_BYTES + 2**10
 """The content in Base64, the fields, and the names of all."""
 MAX_BATCH_BYTES: Final = 8 * 2**20
 CONTENT: Final = "content"
-FILENAME: Final = "filename"
-MEDIA: Final = "media_type"
-KNOWN: Final = (*FIELDS, FILENAME, MEDIA, CONTENT)
 
 Outcome = ImportResult | ProblemError
 
@@ -77,12 +70,7 @@ class BulkImporter:
             If the client disconnected; what was received by then may be recorded.
         """
         refuse_compressed(request.headers)
-        kind = request.headers.get("content-type", "")
-        if kind.partition(";")[0].strip().lower() != MEDIA_TYPE:
-            raise ProblemError(
-                HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-                f"Content-Type: {kind[:80]!r} (accepted: {MEDIA_TYPE})",
-            )
+        require_type(request, MEDIA_TYPE)
         answers: list[bytes] = []
         batch = _Batch()
         with self.recorder.metrics.receiving.track_inprogress():
@@ -209,28 +197,11 @@ class _Lines:
 
 
 def _read(line: bytes) -> tuple[ImportRequest, bytes]:
-    try:
-        said = read_json(line)
-    except RecursionError:
-        refuse("line: too deeply nested (accepted: a JSON object)")
-    except ValueError as exc:
-        refuse(f"line: not JSON: {shortened(str(exc), 200)} (accepted: a JSON object)")
-    if not isinstance(said, dict):
-        refuse(f"line: {line[:40]!r} (accepted: a JSON object)")
-    problems = [
-        f"unknown: {name[:80]!r}; known: {', '.join(KNOWN)}" for name in said if name not in KNOWN
-    ]
+    said = read_object(line)
+    problems: list[str] = []
     content = _content(said, problems)
-    fields = {
-        name: _text(name, value, problems).encode(errors="surrogatepass")
-        for name, value in said.items()
-        if name in FIELDS and value is not None
-    }
-    names = [_optional_text(name, said.get(name), problems) for name in (MEDIA, FILENAME)]
-    asked = FieldReader(fields, problems).read(*names)
-    if problems:
-        refuse("; ".join(problems))
-    return asked, content
+    said.pop(CONTENT, None)
+    return request_of(said, problems, (CONTENT,)), content
 
 
 def _content(said: dict[str, Any], problems: list[str]) -> bytes:
@@ -247,25 +218,6 @@ def _content(said: dict[str, Any], problems: list[str]) -> bytes:
             "larger files by themselves)"
         )
     return content or b""
-
-
-def _text(name: str, value: Any, problems: list[str]) -> str:
-    """Return a field as in a form: what is JSON there may be JSON here."""
-    if isinstance(value, str):
-        return value
-    if name in {"metadata", "inputs"}:
-        return json.dumps(value)
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
-    problems.append(f"{name}: {str(value)[:80]!r} (accepted: a string)")
-    return ""
-
-
-def _optional_text(name: str, value: Any, problems: list[str]) -> str | None:
-    if value is None or isinstance(value, str):
-        return value
-    problems.append(f"{name}: {str(value)[:80]!r} (accepted: a string)")
-    return None
 
 
 def _too_many() -> ProblemError:

@@ -104,7 +104,9 @@ class BulkSender:
     def _line(self, file: NewFile) -> bytes | ServiceError | None:
         """Return the line of a small file, why it cannot be sent, or None if it is not small."""
         try:
-            if file.about.get("quicklook") is not None or file.path.stat().st_size > SMALL_BYTES:
+            if file.about.get("quicklook") is not None or file.about.get("by_reference"):
+                return None
+            if file.path.stat().st_size > SMALL_BYTES:
                 return None
             content = file.path.read_bytes()
             fields = text_fields(file.about)

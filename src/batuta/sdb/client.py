@@ -127,6 +127,9 @@ class SdbClient:
             How urgent all is that is made from it; announced with it, and not kept in its record.
         quicklook : Path, optional
             A picture of it: PNG, JPEG or WebP, of at most 2 MiB.
+        by_reference : bool
+            Whether the sdb, which sees the file at the same path and whose operator has named its
+            folder, is to copy it by itself, so that no bytes are sent.
 
         Raises
         ------

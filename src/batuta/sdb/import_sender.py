@@ -45,6 +45,7 @@ class About(TypedDict, total=False):
     stage: Stage | None
     work_class: WorkClass | None
     quicklook: Path | None
+    by_reference: bool
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,8 @@ class ImportSender:
         """Import a file; raises as `SdbClient.import_file`."""
         fields = {"product": product, "obs_id": obs_id, **text_fields(about)}
         kind = media_type_of(path, about)
+        if about.get("by_reference"):
+            return self._name(path, {"media_type": kind, **fields}, about)
         given = about.get("quicklook")
         picture = given.read_bytes() if given is not None else None
         sha256 = about.get("sha256")
@@ -98,6 +101,21 @@ class ImportSender:
         imported = self.retries.run(partial(self._send, body))
         _warn_of_other_bytes(imported.stored, body.sent_sha256, about.get("processing_id"))
         return imported
+
+    def _name(self, path: Path, fields: Mapping[str, str], about: About) -> Imported:
+        """Have the sdb import a file that it can read itself."""
+        if about.get("quicklook") is not None:
+            raise ServiceError(f"{SERVICE}: a quicklook does not go with a file by reference")
+        sha256 = about.get("sha256")
+        given = {"sha256": sha256} if sha256 is not None else {}
+        # The name as it was given; the path without links, as the sdb follows none.
+        said = {**fields, **given, "filename": path.name, "path": str(path.resolve(strict=True))}
+        return self.retries.run(partial(self._post_json, "/products/reference", said))
+
+    def _post_json(self, path: str, said: Mapping[str, str]) -> Imported:
+        with translate_errors(SERVICE, str(self.http.base_url)):
+            response = self.http.post(path, json=said, timeout=IMPORT_TIMEOUT)
+        return self._read(response)
 
     def _send_in_parts(
         self,
@@ -118,12 +136,16 @@ class ImportSender:
             response = self.http.post(
                 body.target, content=body, headers=body.headers, timeout=IMPORT_TIMEOUT
             )
+        return self._read(response)
+
+    def _read(self, response: httpx.Response) -> Imported:
         check_response(SERVICE, response)
         try:
             stored = StoredProduct.model_validate_json(response.content)
         except ValidationError as exc:
             raise ServiceError(
-                f"{SERVICE} at {url}: the answer is not a StoredProduct; is it an sdb?",
+                f"{SERVICE} at {self.http.base_url}: the answer is not a StoredProduct; is it an "
+                "sdb?",
                 status=response.status_code,
             ) from exc
         return Imported(stored, is_new=response.status_code == httpx.codes.CREATED)

@@ -3,12 +3,14 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from http import HTTPStatus
 from typing import Final
 
 from fastapi import Request
 from starlette.requests import ClientDisconnect
 
 from batuta.service.bodies import BODY_EXTENSION, BodyReceiver, Chunk
+from batuta.service.problems import ProblemError
 
 MAX_DRAIN_BYTES: Final = 64 * 2**20
 """How much of a refused body is still read, so that its sender gets to read the answer."""
@@ -85,3 +87,40 @@ def announced_bytes(request: Request) -> int:
     """Return how long the body is announced to be; 0 if it is not."""
     announced = request.headers.get("content-length", "")
     return int(announced) if announced.isdecimal() else 0
+
+
+async def read_whole(request: Request, max_bytes: int, what: str) -> bytes:
+    """Return the whole body of a request.
+
+    Raises
+    ------
+    ProblemError
+        413, if it is longer than `max_bytes`.
+    ClientDisconnect
+        If the client goes away before its end.
+    """
+    content = b""
+    async for chunk in RequestBody(request).chunks():
+        content += chunk
+        if len(content) > max_bytes:
+            raise ProblemError(
+                HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+                f"{what}: larger than {max_bytes} bytes (accepted: at most that)",
+            )
+    return content
+
+
+def require_type(request: Request, media_type: str) -> None:
+    """Refuse a body of another media type.
+
+    Raises
+    ------
+    ProblemError
+        415.
+    """
+    kind = request.headers.get("content-type", "")
+    if kind.partition(";")[0].strip().lower() != media_type:
+        raise ProblemError(
+            HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+            f"Content-Type: {kind[:80]!r} (accepted: {media_type})",
+        )

@@ -14,7 +14,7 @@ from batuta.names import NAME_PATTERN
 from batuta.sdb.bare_body import BareBody
 from batuta.sdb.bulk import MEDIA_TYPE as LINES
 from batuta.sdb.bulk import BulkImporter
-from batuta.sdb.catalogue import Catalogue
+from batuta.sdb.catalogue import Catalogue, ImportResult
 from batuta.sdb.contents import Contents
 from batuta.sdb.exports import ExportRequest, export
 from batuta.sdb.fields import FIELDS
@@ -23,6 +23,7 @@ from batuta.sdb.imports import CLIENT_CLOSED_REQUEST, Decoding, Importer, Upload
 from batuta.sdb.lists import ProductQuery
 from batuta.sdb.metrics import SdbMetrics
 from batuta.sdb.records import Lineage, StoredProduct
+from batuta.sdb.references import ReferenceImporter
 from batuta.service.committer import Committer
 from batuta.service.guard import lift_body_bound
 from batuta.service.pagination import Page
@@ -107,6 +108,30 @@ _BULK: Final[dict[str, Any]] = {
         "content": {LINES: {"schema": {"type": "string", "format": "binary"}}},
     }
 }
+_REFERENCE: Final[dict[str, Any]] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": {
+                    "type": "object",
+                    "required": ["path", "product", "obs_id"],
+                    "properties": {
+                        "path": {"type": "string", "description": "absolute, without links"},
+                        "metadata": {"type": "object"},
+                        "inputs": {"type": "array"},
+                        **{
+                            name: {"type": "string"}
+                            for name in ("filename", "media_type", *FIELDS)
+                            if name not in {"metadata", "inputs"}
+                        },
+                    },
+                    "additionalProperties": False,
+                }
+            }
+        },
+    }
+}
 _BYTES: Final[dict[int | str, dict[str, Any]]] = {
     200: {"content": {"*/*": {}}, "description": "The file, of the media type of its record"},
     206: {"description": "The range asked for"},
@@ -129,8 +154,10 @@ _BULK_ANSWERS: Final[dict[int | str, dict[str, Any]]] = {
 }
 
 
-def import_router(importer: Importer, bulk: BulkImporter) -> ServiceRouter:
-    """Route for imports, one by one and in bulk."""
+def import_router(
+    importer: Importer, bulk: BulkImporter, references: ReferenceImporter
+) -> ServiceRouter:
+    """Route for imports: one by one, in bulk, and by reference."""
     router = ServiceRouter(tags=["products"], route_class=RouteOfBodies)
 
     @router.post(
@@ -163,6 +190,24 @@ def import_router(importer: Importer, bulk: BulkImporter) -> ServiceRouter:
         except ClientDisconnect:
             return Response(status_code=CLIENT_CLOSED_REQUEST)
         return Response(b"".join(answers), media_type=LINES)
+
+    @router.post(
+        "/products/reference",
+        status_code=HTTPStatus.CREATED,
+        response_model=StoredProduct,
+        openapi_extra=_REFERENCE,
+        responses={
+            200: {"model": StoredProduct, "description": "Imported before"},
+            **_REFUSED,
+            **_NOT_FOUND,
+        },
+    )
+    async def import_reference(request: Request) -> Response:
+        """Import a file of the sdb's machine, in a folder that its operator has named.
+
+        The sdb copies it there; no bytes of it are sent.
+        """
+        return _answer(await references.import_named(request))
 
     @router.post(
         ONE,
@@ -203,6 +248,10 @@ async def _imported(importer: Importer, request: Request, decoding: Decoding) ->
         recorded = await importer.import_upload(request, decoding)
     except UploadAbortedError:
         return Response(status_code=CLIENT_CLOSED_REQUEST)
+    return _answer(recorded)
+
+
+def _answer(recorded: ImportResult) -> Response:
     return Response(
         recorded.stored.model_dump_json(),
         status_code=HTTPStatus.CREATED if recorded.is_new else HTTPStatus.OK,

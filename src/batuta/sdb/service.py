@@ -24,6 +24,7 @@ from batuta.sdb.quicklook_routes import quicklook_router
 from batuta.sdb.quicklooks import Quicklooks
 from batuta.sdb.quota import open_quota
 from batuta.sdb.recording import ImportRecorder
+from batuta.sdb.references import ReferenceImporter, open_folders
 from batuta.sdb.routes import data_router, import_router, record_router, withdrawal_router
 from batuta.sdb.settings import SdbSettings
 from batuta.sdb.store import DamagedObjectError, ProductStore, StoreError, open_store
@@ -100,18 +101,18 @@ class Sdb:
             quota=quota,
             announce=self._announcer.announce,
         )
-        importer = Importer(
-            recorder=recorder,
-            max_upload_bytes=settings.max_upload_bytes,
-            small_file_bytes=settings.small_file_bytes,
-        )
+        limits = {
+            "max_upload_bytes": settings.max_upload_bytes,
+            "small_file_bytes": settings.small_file_bytes,
+        }
+        importer = Importer(recorder=recorder, **limits)
+        references = ReferenceImporter(recorder, open_folders(settings), **limits)
+        bulk = BulkImporter(recorder, settings.small_file_bytes)
         self._uploads = Uploads(UploadRecords(engine), recorder, settings)
         self._metrics.report_uploads(self._uploads.count, self._uploads.received_bytes)
         self._tokens = AccessTokens(settings.token_text, settings.tokens)
         self.app = self._create_app()
-        add_routers(
-            self.app, import_router(importer, BulkImporter(recorder, settings.small_file_bytes))
-        )
+        add_routers(self.app, import_router(importer, bulk, references))
         add_routers(self.app, upload_router(self._uploads, self._url))
         add_routers(self.app, lookup_router(engine))
         add_routers(self.app, record_router(self._catalogue))

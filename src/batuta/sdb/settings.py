@@ -76,6 +76,11 @@ class SdbSettings(ServiceSettings):
     max_uploads: int = Field(
         1000, ge=1, le=100_000, description="Uploads that may wait to be resumed, at most."
     )
+    reference_folders: list[Path] = Field(
+        default_factory=list,
+        description="A folder of this machine whose files whoever may import may have imported by "
+        "their paths; may be repeated. By default there is none.",
+    )
     quicklook_processes: int = Field(
         2,
         ge=0,

@@ -38,6 +38,8 @@ LOG: Final = logging.getLogger(__name__)
 WRITEBACK_BYTES: Final = 8 * 2**20
 """Writeback is started each time this much more of a file was received."""
 READ_BYTES: Final = 2**20
+COPY_BYTES: Final = 16 * 2**20
+"""What is copied from file to file at once, before it is hashed."""
 BUCKET_READ_BYTES: Final = 8 * 2**20
 """Larger than for a folder: each request to a bucket has its latency."""
 
@@ -102,6 +104,27 @@ class Upload:
         if self.size - self._writeback_end >= WRITEBACK_BYTES:
             start_writeback(self._descriptor, self._writeback_end, self.size)
             self._writeback_end = self.size
+
+    def copy_from(self, source: int, size: int) -> None:
+        """Append `size` bytes of an open file, or less if that ends before.
+
+        The system copies them: where it can, both files then share their blocks. A part is hashed
+        at a time, from memory.
+        """
+        buffer = memoryview(bytearray(READ_BYTES))
+        position = 0
+        while position < size:
+            count = _copy_range(
+                source, self._descriptor, position, min(COPY_BYTES, size - position)
+            )
+            if not count:
+                return
+            for start in range(position, position + count, READ_BYTES):
+                want = min(READ_BYTES, position + count - start)
+                read = os.preadv(self._descriptor, [buffer[:want]], start)
+                self._hash.update(buffer[:read])
+                self.size += read
+            position += count
 
     def sync(self) -> None:
         """Flush all of it to the disk (fsync)."""
@@ -377,6 +400,20 @@ def _try_lock(descriptor: int) -> bool:
     return True
 
 
+def _copy_range(source: int, target: int, offset: int, size: int) -> int:
+    """Copy bytes at an offset from one file to the end of another; return how many."""
+    if sys.platform == "linux":
+        try:
+            return os.copy_file_range(source, target, size, offset, offset)
+        except OSError as exc:
+            if exc.errno not in _CANNOT_COPY:
+                raise
+    piece = os.pread(source, size, offset)
+    os.lseek(target, offset, os.SEEK_SET)
+    write_all(target, memoryview(piece))
+    return len(piece)
+
+
 def write_all(descriptor: int, rest: memoryview) -> None:
     """Write all of some bytes."""
     while rest:
@@ -447,3 +484,7 @@ _BEYOND_THE_END: Final = ("range was invalid", "416 Range Not Satisfiable")
 """How obstore (0.12) and buckets say that an object ends before the range that was asked of it."""
 _PROBE_BYTES: Final = 4096
 """A full disk still creates files, but none with a content."""
+_CANNOT_COPY: Final = frozenset(
+    {errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM}
+)
+"""What copy_file_range(2) says of two files that it does not copy from one to the other."""

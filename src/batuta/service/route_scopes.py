@@ -34,6 +34,7 @@ EVERY_SERVICE: Final[RouteTable] = {
 SDB: Final[RouteTable] = {
     "POST /products": IMPORT,
     "POST /products/bulk": IMPORT,
+    "POST /products/reference": IMPORT,
     "POST /products/{product}/{obs_id}": IMPORT,
     # Each is of the token that has created it.
     "OPTIONS /uploads": IMPORT,

@@ -70,6 +70,13 @@ def import_product(  # noqa: PLR0913  each is an option
         WorkClass | None,
         typer.Option("--class", help="How urgent all is that is made from it."),
     ] = None,
+    by_reference: Annotated[
+        bool,
+        typer.Option(
+            "--by-reference",
+            help="Have the sdb copy the file itself: it sees it, in a folder of reference_folders.",
+        ),
+    ] = False,
     strict: Annotated[
         bool, typer.Option("--strict", help="Refuse a product that the graph does not know.")
     ] = False,
@@ -93,6 +100,7 @@ def import_product(  # noqa: PLR0913  each is an option
         "stage": read_stage(stage),
         "work_class": work_class,
         "quicklook": quicklook,
+        "by_reference": by_reference,
     }
     observations = _observations(files, obs_id)
     warning = unknown_product(product, conductor_url, strict=strict)

@@ -13,7 +13,7 @@ from starlette.requests import ClientDisconnect
 from batuta.quicklook import MAX_GIVEN_BYTES
 from batuta.sdb.fields import refuse
 from batuta.sdb.imports import CLIENT_CLOSED_REQUEST
-from batuta.sdb.request_body import RequestBody, announced_bytes
+from batuta.sdb.request_body import RequestBody, announced_bytes, read_whole, require_type
 from batuta.sdb.routes import RouteOfBodies
 from batuta.sdb.store import StoreError
 from batuta.sdb.uploads import protocol
@@ -172,14 +172,7 @@ def _add_changes(router: ServiceRouter, uploads: Uploads, base_url: str) -> None
     )
     async def give_quicklook(request: Request) -> Response:
         """Give a picture, to be imported with the upload."""
-        content = b""
-        async for chunk in RequestBody(request).chunks():
-            content += chunk
-            if len(content) > MAX_GIVEN_BYTES:
-                raise ProblemError(
-                    HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-                    f"quicklook: larger than {MAX_GIVEN_BYTES} bytes (accepted: at most that)",
-                )
+        content = await read_whole(request, MAX_GIVEN_BYTES, "quicklook")
         await uploads.give_quicklook(_owner(request), _id_of(request), content)
         return _no_content()
 
@@ -216,12 +209,7 @@ class _TusRoute(RouteOfBodies):
 
 
 def _part(request: Request) -> Part:
-    kind = request.headers.get("content-type", "")
-    if kind.partition(";")[0].strip().lower() != protocol.CONTENT_TYPE:
-        raise ProblemError(
-            HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-            f"Content-Type: {kind[:80]!r} (accepted: {protocol.CONTENT_TYPE})",
-        )
+    require_type(request, protocol.CONTENT_TYPE)
     start = protocol.read_number(request.headers, protocol.OFFSET)
     return Part(start, announced_bytes(request), protocol.read_checksum(request.headers))
 
