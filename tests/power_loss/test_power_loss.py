@@ -57,6 +57,14 @@ def is_folder_of_data(path: Path) -> bool:
     return path.name == "disk"
 
 
+def is_archive(path: Path) -> bool:
+    return "archive" in path.parts
+
+
+def is_partial_upload(path: Path) -> bool:
+    return path.suffix == ".upload"
+
+
 def is_draft_of_output(path: Path) -> bool:
     return ".parts" in str(path)
 
@@ -66,8 +74,8 @@ def is_manifest(path: Path) -> bool:
 
 
 MISSING_SYNCS: dict[str, tuple[Callable[[Path], bool], ...]] = {
-    "sdb": (is_journal_of_database, is_folder_of_objects, is_upload),
-    "conductor": (is_journal_of_database, is_folder_of_data),
+    "sdb": (is_journal_of_database, is_folder_of_objects, is_upload, is_partial_upload),
+    "conductor": (is_journal_of_database, is_folder_of_data, is_archive),
     "pipeline": (is_journal_of_database, is_folder_of_data),
     "resume": (is_draft_of_output, is_manifest, is_folder_of_data),
 }

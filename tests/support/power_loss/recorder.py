@@ -5,8 +5,10 @@ product knows nothing of it.
 """
 
 import enum
+import fcntl
 import struct
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -79,6 +81,13 @@ class Recorder:
             "POWER_LOSS_ROOT": str(self.root),
         }
         """For the process that is recorded."""
+
+    @contextmanager
+    def between_calls(self) -> Iterator[None]:
+        """Hold all that is recorded between two calls: who is killed has half recorded none."""
+        with self.log.open("r+b") as file:
+            fcntl.lockf(file, fcntl.LOCK_EX)
+            yield
 
     def events(self) -> Iterator[Event]:
         """Read what was recorded."""

@@ -18,6 +18,7 @@ from batuta.sdb.service import open_sdb
 from batuta.service.database import open_database
 from tests.pipeline.pipeline_process import PipelineProcess, read
 from tests.support.power_loss.points import Recorded, Said
+from tests.support.power_loss.recorder import Recorder
 from tests.support.power_loss.scenarios.surroundings import Surroundings, check_whole
 from tests.support.services import serving
 from tests.support.waiting import eventually_sync
@@ -38,14 +39,14 @@ def pipeline(around: Surroundings) -> Iterator[Recorded]:
         service = PipelineProcess(PIPELINE, settings, stage, environment=recorder.environment)
         service.start()
         try:
-            _work(service)
+            _work(service, recorder)
             yield Recorded(recorder, before, _Promises(around, sdb_url, stage))
         finally:
             service.kill()
             service.http.close()
 
 
-def _work(service: PipelineProcess) -> None:
+def _work(service: PipelineProcess, recorder: Recorder) -> None:
     assert service.make("MANY", "o1", processing_id="p-many")["state"] == "succeeded"
     assert service.make("FAILS_ONCE", "o1", processing_id="p-again")["state"] == "failed"
     again = service.make("FAILS_ONCE", "o1", processing_id="p-again", attempt=2)
@@ -55,7 +56,8 @@ def _work(service: PipelineProcess) -> None:
     read(service.stage / "entered")
     service.http.delete("/processing/p-cancelled").raise_for_status()
     service.end_of(cancelled)
-    service.kill()
+    with recorder.between_calls():
+        service.kill()
     (service.stage / "go on").touch()
     service.start()
     assert service.end_of(waiting)["state"] == "succeeded"

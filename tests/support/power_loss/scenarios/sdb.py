@@ -13,11 +13,12 @@ from batuta.sdb import SdbClient, SdbSettings
 from batuta.sdb.check.check import Check, CheckOptions
 from batuta.sdb.check.findings import Kind
 from batuta.sdb.service import open_sdb
-from batuta.sdb.store import open_store
+from batuta.sdb.store import INCOMING, open_store
 from batuta.sdb.tables import CONTENTS, MIGRATIONS, OUTBOX, PRODUCTS
 from batuta.service.database import open_database
 from tests.support.power_loss.points import Recorded, Said
 from tests.support.power_loss.scenarios.surroundings import Surroundings, check_whole, was_said
+from tests.support.power_loss.scenarios.upload import OBS_ID, Upload, check_upload
 from tests.support.servers import free_port
 from tests.support.services import ServiceProcess, serving
 from tests.support.waiting import eventually_sync
@@ -31,7 +32,7 @@ REASON: Final = "withdrawn-because-of-a-stray-light"
 
 @contextmanager
 def sdb(around: Surroundings) -> Iterator[Recorded]:
-    """Imports, small and large, alone and together, an end and a kill between."""
+    """Imports, small and large, alone, together and in parts, an end and a kill between."""
     recorder, before = around.record()
     settings = settings_in(recorder.root, around.nats.url, port=free_port())
     service = ServiceProcess("batuta.sdb:run", settings, recorder.environment)
@@ -40,16 +41,21 @@ def sdb(around: Surroundings) -> Iterator[Recorded]:
         sender.send("alone-small", SMALL)
         sender.send("alone-large", LARGE)
         sender.send("same-bytes", LARGE, content=sender.contents["alone-large"])
+        upload = sender.begin_upload()
+        upload.send(0, LARGE // 3)
         service.stop()
         service.start()
         sender.client.withdraw("IMAGE", "alone-large", 1, reason=REASON)
         _send_together(sender, "together")
         threads = _start_senders(sender, "killed")
         eventually_sync(lambda: _any_imported(sender, "killed"))
-        service.kill()
+        with recorder.between_calls():
+            service.kill()
         service.start()
         for thread in threads:
             thread.join()
+        upload.send(LARGE // 3, LARGE // 2)
+        upload.send(LARGE // 2, LARGE)
         sender.send("after", LARGE)
         service.stop()
         yield Recorded(recorder, before, _Promises(around.nats.url, sender.contents))
@@ -78,6 +84,11 @@ class _Sender:
         self.contents: dict[str, bytes] = {}
         self.imported: list[str] = []
         self._folder = folder
+
+    def begin_upload(self) -> Upload:
+        """Begin an upload that goes on later."""
+        self.contents[OBS_ID] = hashlib.shake_128(OBS_ID.encode()).digest(LARGE)
+        return Upload(self.url, self.contents[OBS_ID])
 
     def send(self, obs_id: str, size: int, content: bytes | None = None) -> None:
         """Import a file for an observation of its own."""
@@ -115,6 +126,7 @@ class _Promises:
 
     def __init__(self, nats_url: str, contents: dict[str, bytes]) -> None:
         self._nats_url = nats_url
+        self._uploaded = contents[OBS_ID]
         self._digests = {
             obs_id: hashlib.sha256(content).hexdigest() for obs_id, content in contents.items()
         }
@@ -125,6 +137,7 @@ class _Promises:
         store = open_store(settings)
         with open_database(settings.database_url, MIGRATIONS) as engine:
             check_whole(engine)
+            check_upload(engine, left / "data/store" / INCOMING, self._uploaded, said)
             with engine.connect() as connection:
                 rows = connection.execute(sa.select(PRODUCTS)).all()
                 waiting = connection.scalars(sa.select(OUTBOX.c.event)).all()
