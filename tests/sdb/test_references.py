@@ -1,6 +1,7 @@
 """Files that the sdb copies itself, from folders that its operator has named, and no others."""
 
 import hashlib
+import json
 import os
 import threading
 from collections.abc import Iterator
@@ -61,7 +62,9 @@ def refer(http: httpx.Client, path: Path | str | int, **said: Any) -> httpx.Resp
         "obs_id": "o1",
         **said,
     }
-    return http.post("/products/reference", json=body)
+    # In ASCII, so that a path may have what no text of Unicode has.
+    head = {"Content-Type": "application/json"}
+    return http.post("/products/reference", content=json.dumps(body), headers=head)
 
 
 @pytest.mark.parametrize("content", [b"", b"small", LARGE], ids=["empty", "small", "large"])
@@ -117,6 +120,7 @@ def test_no_path_leads_out_of_the_folders(
         (f"{shared}/night/x\0y", 422),
         (f"{shared}/night/" + "x" * 300, 422),
         (f"{shared}/" + "x/" * 3000, 404),
+        (f"{shared}/\ud800/x", 404),
     ):
         answer = refer(http, path)
         assert answer.status_code == status, path

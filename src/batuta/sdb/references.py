@@ -171,6 +171,8 @@ def _open_beneath(folder: Path, parts: Sequence[str], path: str) -> int:
             descriptor = os.open(parts[-1], _FILE, dir_fd=at[-1])
     except OSError as exc:
         raise _not_there(path, exc.strerror or type(exc).__name__) from exc
+    except UnicodeEncodeError as exc:
+        raise _not_there(path, "no name that a file can have") from exc
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise _not_there(path, "not a regular file")
