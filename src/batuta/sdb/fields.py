@@ -183,7 +183,9 @@ class FieldReader:
         return name
 
     def _metadata(self) -> dict[str, Any]:
-        text = self._fields.get("metadata", "{}")
+        text = self._fields.get("metadata")
+        if text is None:
+            return {}
         try:
             value = read_json(text)
         except RecursionError:
@@ -244,7 +246,7 @@ def read_json(text: str | bytes) -> Any:
     RecursionError
         If it is too deeply nested.
     """
-    return json.loads(text, parse_constant=_not_json, object_pairs_hook=_object)
+    return _DECODER.decode(text if isinstance(text, str) else text.decode())
 
 
 def _not_json(constant: str) -> NoReturn:
@@ -259,6 +261,10 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         twice = next(key for key in keys if keys.count(key) > 1)
         raise ValueError(f"the key {twice[:80]!r} is given twice")
     return built
+
+
+_DECODER: Final = json.JSONDecoder(parse_constant=_not_json, object_pairs_hook=_object)
+"""Made once: `json.loads` makes one of these at each call."""
 
 
 def refuse(detail: str) -> NoReturn:

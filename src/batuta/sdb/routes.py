@@ -161,6 +161,17 @@ def import_router(
     router = ServiceRouter(tags=["products"], route_class=RouteOfBodies)
 
     @router.post(
+        ONE,
+        status_code=HTTPStatus.CREATED,
+        response_model=StoredProduct,
+        openapi_extra=_BARE,
+        responses={200: {"model": StoredProduct, "description": "Imported before"}, **_REFUSED},
+    )
+    async def import_body(request: Request) -> Response:
+        """Import the body as the next version of a product; as the form, without a form."""
+        return await _imported(importer, request, BareBody)
+
+    @router.post(
         "/products",
         status_code=HTTPStatus.CREATED,
         response_model=StoredProduct,
@@ -208,17 +219,6 @@ def import_router(
         The sdb copies it there; no bytes of it are sent.
         """
         return _answer(await references.import_named(request))
-
-    @router.post(
-        ONE,
-        status_code=HTTPStatus.CREATED,
-        response_model=StoredProduct,
-        openapi_extra=_BARE,
-        responses={200: {"model": StoredProduct, "description": "Imported before"}, **_REFUSED},
-    )
-    async def import_body(request: Request) -> Response:
-        """Import the body as the next version of a product; as the form, without a form."""
-        return await _imported(importer, request, BareBody)
 
     return router
 

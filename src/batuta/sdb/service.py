@@ -112,7 +112,8 @@ class Sdb:
         self._metrics.report_uploads(self._uploads.count, self._uploads.received_bytes)
         self._tokens = AccessTokens(settings.token_text, settings.tokens)
         self.app = self._create_app()
-        add_routers(self.app, import_router(importer, bulk, references))
+        # Asked for most often.
+        add_routers(self.app, import_router(importer, bulk, references), first=True)
         add_routers(self.app, upload_router(self._uploads, self._url))
         add_routers(self.app, lookup_router(engine))
         add_routers(self.app, record_router(self._catalogue))

@@ -29,11 +29,14 @@ class ServiceRouter(APIRouter):
         )
 
 
-def add_routers(app: FastAPI, *routers: ServiceRouter) -> None:
+def add_routers(app: FastAPI, *routers: ServiceRouter, first: bool = False) -> None:
     """Add the routes of routers to `app`, as they are.
+
+    With `first`, before those that are there: each route that does not fit costs a request 10 µs.
 
     ``include_router`` would build each of them a second time, at the first request, and look for
     the route of each request router by router: 340 µs for the last of 70 routes where it takes 210.
     """
-    for router in routers:
-        app.router.routes.extend(router.routes)
+    routes = [route for router in routers for route in router.routes]
+    at = 0 if first else len(app.router.routes)
+    app.router.routes[at:at] = routes
