@@ -10,7 +10,7 @@ from tests.support.power_loss.running import SCENARIOS, played
 from tests.support.preloading import require_preloading
 
 SEED = 17
-LOSSES = 20
+LOSSES = 14
 """Of each service."""
 
 

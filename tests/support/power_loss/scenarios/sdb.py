@@ -32,15 +32,19 @@ REASON: Final = "withdrawn-because-of-a-stray-light"
 
 @contextmanager
 def sdb(around: Surroundings) -> Iterator[Recorded]:
-    """Imports, small and large, alone, together and in parts, an end and a kill between."""
+    """Imports of all kinds, small and large, alone and together, an end and a kill between."""
     recorder, before = around.record()
     settings = settings_in(recorder.root, around.nats.url, port=free_port())
+    sent = around.folder / "sent"
+    sent.mkdir()
+    settings = settings.model_copy(update={"reference_folders": [sent]})
     service = ServiceProcess("batuta.sdb:run", settings, recorder.environment)
-    sender = _Sender(service.start(), around.folder)
+    sender = _Sender(service.start(), sent)
     try:
         sender.send("alone-small", SMALL)
         sender.send("alone-large", LARGE)
         sender.send("same-bytes", LARGE, content=sender.contents["alone-large"])
+        sender.send("by-reference", LARGE, by_reference=True)
         upload = sender.begin_upload()
         upload.send(0, LARGE // 3)
         service.stop()
@@ -90,14 +94,23 @@ class _Sender:
         self.contents[OBS_ID] = hashlib.shake_128(OBS_ID.encode()).digest(LARGE)
         return Upload(self.url, self.contents[OBS_ID])
 
-    def send(self, obs_id: str, size: int, content: bytes | None = None) -> None:
+    def send(
+        self,
+        obs_id: str,
+        size: int,
+        content: bytes | None = None,
+        *,
+        by_reference: bool = False,
+    ) -> None:
         """Import a file for an observation of its own."""
         content = content or hashlib.shake_128(obs_id.encode()).digest(size)
         self.contents[obs_id] = content
         path = self._folder / obs_id
         path.write_bytes(content)
         with SdbClient(self.url) as client:
-            client.import_file(path, "IMAGE", obs_id, processing_id=f"of-{obs_id}")
+            client.import_file(
+                path, "IMAGE", obs_id, processing_id=f"of-{obs_id}", by_reference=by_reference
+            )
         self.imported.append(obs_id)
 
 
