@@ -1,5 +1,6 @@
 """The sdb's health tells the truth: what it stands on fails, and it says so, and why."""
 
+import asyncio
 import contextlib
 import logging
 import shutil
@@ -9,13 +10,14 @@ from collections.abc import Callable, Iterator
 from datetime import timedelta
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 import psycopg
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from batuta.messaging import Bus, utc_now
 from batuta.sdb import SdbClient
@@ -31,7 +33,9 @@ from tests.support.buckets import Bucket, open_bucket
 from tests.support.databases import new_postgresql_database
 from tests.support.disks import unwritable
 from tests.support.services import serving
-from tests.support.waiting import eventually_sync
+from tests.support.waiting import eventually, eventually_sync
+
+T = TypeVar("T")
 
 
 @pytest.fixture
@@ -223,6 +227,31 @@ async def test_announcements_that_wait_too_long_are_unhealthy(database_url: str,
                 problem = announcer.problem()
                 assert (problem is None) == (age_s < MAX_AGE_S)
             assert problem == "the oldest of 1 waits for 600 s"
+
+
+class _WithoutDatabase(Committer):
+    async def commit(self, write: Callable[[sa.Connection], T]) -> T:
+        raise PoolTimeoutError(f"no connection for {write}")
+
+
+async def test_announcements_that_nats_has_do_not_wait_though_they_cannot_be_deleted(
+    database_url: str, bus: Bus
+) -> None:
+    recorded = utc_now() - timedelta(seconds=10 * MAX_AGE_S)
+    event = {"product": "A", "obs_id": "o"}
+    with open_database(database_url, MIGRATIONS) as engine:
+        with engine.begin() as connection:
+            row = {"event_id": f"A/o/1@{recorded.isoformat()}", "event": event}
+            connection.execute(sa.insert(OUTBOX), row)
+        announcer = Announcer(engine, _WithoutDatabase(engine), bus)
+        announcing = asyncio.create_task(announcer.run())
+
+        async def is_told() -> bool:
+            return announcer.length() == 0
+
+        await eventually(is_told)
+        assert announcer.problem() is None
+        announcing.cancel()
 
 
 def test_a_store_that_cannot_be_written_is_unhealthy(

@@ -200,7 +200,11 @@ class Announcer:
     def oldest_age_s(self) -> float:
         """Return how long the oldest announcement has waited, in seconds; 0 if none does."""
         with reading(self._engine) as connection:
-            oldest = connection.scalar(sa.select(OUTBOX.c.event_id).order_by(OUTBOX.c.id).limit(1))
+            # Those that are acknowledged are there until they are deleted, and wait for nothing.
+            several = sa.select(OUTBOX.c.event_id).order_by(OUTBOX.c.id)
+            several = several.limit(len(self._acknowledged) + 1)
+            known = connection.scalars(several).all()
+        oldest = next((each for each in known if each not in self._acknowledged), None)
         if oldest is None:
             return 0.0
         recorded = datetime.fromisoformat(oldest.rpartition("@")[2])

@@ -131,11 +131,11 @@ processings = sa.Table(
     sa.Column("withdrawn_input", sa.String),
     # What `error` has in common with like ones: see `batuta.conductor.decisions.failures`.
     sa.Column("error_kind", sa.String, nullable=False, server_default=""),
-    # How many attempts were requested before it took its inputs; and, in a list, what it was
-    # claimed from before: {"attempts", "inputs", "stage"}, the first attempts first.
     # When its current attempt was found to be overdue, by whichever conductor: from then on its
     # provider is told to stop it.
     sa.Column("overdue_since", sa.Float),
+    # How many attempts were requested before it took its inputs; and, in a list, what it was
+    # claimed from before: {"attempts", "inputs", "stage"}, the first attempts first.
     sa.Column("earlier_attempts", sa.Integer, nullable=False, server_default="0"),
     sa.Column("earlier_inputs", sa.JSON),
     sa.UniqueConstraint("product", "obs_id", "claim", name="conductor_claimed_once"),
