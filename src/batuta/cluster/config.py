@@ -16,6 +16,7 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 
+from batuta.cluster.resources import RAM_PER_WORKER_MB
 from batuta.errors import ConfigurationError
 from batuta.profiling.capture.options import ProfileOptions
 
@@ -29,8 +30,6 @@ class Expected:
 
 PositiveInt = Annotated[StrictInt, Field(gt=0)]
 PositiveNumber = Annotated[StrictInt | StrictFloat, Field(gt=0, allow_inf_nan=False)]
-
-RAM_PER_WORKER_MB = 2000
 
 
 class ProfilingConfig(BaseModel):

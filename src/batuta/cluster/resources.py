@@ -13,10 +13,11 @@ from typing import Final
 
 import psutil
 
-from batuta.cluster.config import RAM_PER_WORKER_MB
 from batuta.errors import ConfigurationError
 
 MB: Final = 1_000_000
+RAM_PER_WORKER_MB: Final = 2000
+"""The memory of a worker, unless it is configured."""
 _MIB: Final = 1 << 20
 _GROUPS: Final = Path("/sys/fs/cgroup")
 _OWN_GROUPS: Final = Path("/proc/self/cgroup")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from batuta.cluster.config import RAM_PER_WORKER_MB, CommonConfig, SequentialConfig
+from batuta.cluster.config import CommonConfig, SequentialConfig
 from batuta.cluster.contract import CreateTask
 from batuta.cluster.debugging import report_task_error
 from batuta.cluster.errors import ClusterError, TaskFailedError
@@ -15,6 +15,7 @@ from batuta.cluster.futures import TaskFuture, iterate_values
 from batuta.cluster.graph import Job, make_plan
 from batuta.cluster.in_process_runner import InProcessRunner
 from batuta.cluster.remote_error import failed_here
+from batuta.cluster.resources import RAM_PER_WORKER_MB
 from batuta.cluster.task_metrics import TaskMetrics, task_number
 from batuta.cluster.tasks import Delayed, check_task, declare, find_delayed
 from batuta.cluster.tile_activity import TileStart

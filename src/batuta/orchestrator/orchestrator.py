@@ -45,7 +45,6 @@ from batuta.orchestrator.logs import MainLog
 from batuta.orchestrator.registry import CarsDatasetRegistry, RegisteredDataset
 from batuta.orchestrator.resume.folder import ResumeFolder, check_resumable, open_resume_folder
 from batuta.orchestrator.resume.run_record import NullRecord, RunRecord
-from batuta.orchestrator.run_profile import RunProfile, check_profiled
 from batuta.orchestrator.saver import OutputSpec
 from batuta.orchestrator.saving_infos import DATASET_KEY, flatten_object, update_saving_infos
 from batuta.orchestrator.screen import ON_SCREEN, ProgressBar, is_terminal
@@ -113,6 +112,9 @@ class Orchestrator:
         observers: Iterable[Observer] = (),
         progress_bar: bool = True,
     ) -> None:
+        # Here: the description of a profile takes pydantic, as does the check of a configuration.
+        from batuta.orchestrator.run_profile import RunProfile, check_profiled  # noqa: PLC0415
+
         leave_if_imported_by_worker()  # before any file is touched
         self._config = check_configuration(orchestrator_conf)
         check_output_paths(out_dir, out_json_path)

@@ -8,13 +8,12 @@ import threading
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from batuta import __version__
 from batuta.cluster import AbstractCluster
-from batuta.cluster.config import CommonConfig
 from batuta.cluster.contract import ReportsTaskMetrics
 from batuta.cluster.resources import MB, available_ram_bytes, usable_cores
 from batuta.cluster.task_metrics import TaskSink
@@ -43,10 +42,13 @@ from batuta.profiling.files.run_info import GridInfo, RunInfo, RunState, TileMis
 from batuta.profiling.files.writer import ProfileWriter
 from batuta.profiling.report.basic import basic_text
 
+if TYPE_CHECKING:
+    from batuta.cluster.config import CommonConfig
+
 LOG: Final = logging.getLogger(__name__)
 
 
-def check_profiled(config: CommonConfig, out_dir: object) -> None:
+def check_profiled(config: "CommonConfig", out_dir: object) -> None:
     """Refuse `profiling` without an `out_dir` to write the profile in.
 
     Raises
@@ -90,7 +92,7 @@ class RunProfile:
         Its output folder; None records nothing, as there is nowhere to write it.
     """
 
-    def __init__(self, config: CommonConfig, folder: Path | None) -> None:
+    def __init__(self, config: "CommonConfig", folder: Path | None) -> None:
         self._config = config
         self._folder = folder = None if folder is None else folder.absolute()
         self._started_s = time.time()

@@ -6,12 +6,12 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, StrictBool, StrictInt, StrictStr, model_validator
 
 from batuta.cluster.config import (
-    RAM_PER_WORKER_MB,
     CommonConfig,
     Expected,
     PositiveInt,
     PositiveNumber,
 )
+from batuta.cluster.resources import RAM_PER_WORKER_MB
 
 _WALLTIME = re.compile(r"(\d{2,}):([0-5]\d):([0-5]\d)")
 _ADDRESS = re.compile(r"(?!https?:)[a-z]+://[^\s/]\S*")

@@ -3,8 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
-from batuta.cluster.config import RAM_PER_WORKER_MB
-from batuta.cluster.resources import MB, available_ram_bytes, usable_cores
+from batuta.cluster.resources import MB, RAM_PER_WORKER_MB, available_ram_bytes, usable_cores
 from batuta.errors import ConfigurationError
 
 MODES: Final = {None: "multiprocessing", "mp": "multiprocessing"}
