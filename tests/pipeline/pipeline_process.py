@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,8 @@ class PipelineProcess:
         Where it runs, and where modules are looked for first.
     environment : mapping, optional
         Variables besides those of this process.
+    program : sequence of str
+        What the interpreter runs, with the settings and the reference.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class PipelineProcess:
         stage: Path,
         folder: Path | None = None,
         environment: Mapping[str, str] | None = None,
+        program: Sequence[str] = ("-c", _PROGRAM),
     ) -> None:
         self.settings = settings
         self._folder = folder
@@ -54,7 +57,7 @@ class PipelineProcess:
             **(environment or {}),
             "BATUTA_TEST_STAGE": str(stage),
         }
-        self._command = [sys.executable, "-c", _PROGRAM, settings.model_dump_json(), reference]
+        self._command = [sys.executable, *program, settings.model_dump_json(), reference]
         self._process: subprocess.Popen[str] | None = None
         self.http = httpx.Client(timeout=30)
         self.pid = 0

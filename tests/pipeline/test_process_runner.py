@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from batuta.pipeline import PipelineSettings
 from batuta.pipeline.process_runner import run_to_end
 from batuta.sdb import SdbClient
 from batuta.service.client import ServiceError
@@ -29,6 +30,42 @@ def test_a_product_is_made_of_its_inputs_and_archived(
     assert stored.provider == "scripted_pipeline"
     assert stored.processing_id == record["id"]
     assert [(each.product, each.version) for each in stored.inputs] == [("EVENTS", 1)]
+
+
+OWN_PROGRAM = """
+import os, sys
+from pathlib import Path
+from batuta.pipeline import Pipeline, PipelineSettings, run
+
+pipeline = Pipeline("own")
+with Path("loads").open("a") as file:
+    print(__name__, file=file)
+
+@pipeline.product("LETTER")
+def letter(context):
+    Path("letter.txt").write_text("a")
+    return Path("letter.txt")
+
+if __name__ == "__main__":
+    run(PipelineSettings.model_validate_json(sys.argv[1]), pipeline)
+"""
+
+
+@pytest.mark.parametrize("program", [("-m", "own_program"), ("own_program.py",)], ids=" ".join)
+def test_a_program_that_serves_its_own_pipeline_is_loaded_once_for_all_processings(
+    program: tuple[str, ...], settings: PipelineSettings, tmp_path: Path
+) -> None:
+    (tmp_path / "own_program.py").write_text(OWN_PROGRAM)
+    service = PipelineProcess("", settings, tmp_path, tmp_path, program=program)
+    service.start()
+    try:
+        for number in range(3):
+            record = service.make("LETTER", f"o{number}")
+            assert record["state"] == "succeeded", record["error"]
+    finally:
+        service.kill()
+        service.http.close()
+    assert (tmp_path / "loads").read_text().splitlines() == ["__main__", "__mp_main__"]
 
 
 def test_it_is_made_from_the_versions_that_were_claimed_and_its_lineage_says_by_what(

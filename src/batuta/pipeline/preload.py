@@ -19,8 +19,10 @@ def _load() -> None:
     if not wanted:
         return
     sys.path[:] = wanted["sys_path"]
-    if wanted["main_path"]:
-        # Otherwise each process would run the service's script again to unpickle its functions.
+    # Otherwise each process would run the service's script again to unpickle its functions.
+    if wanted["main_name"]:
+        spawn.prepare({"init_main_from_name": wanted["main_name"]})
+    elif wanted["main_path"]:
         spawn.import_main_path(wanted["main_path"])
     if wanted["reference"]:
         from batuta.pipeline.loaded import load_here  # noqa: PLC0415  only if it is needed

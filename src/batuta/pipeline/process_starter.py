@@ -204,10 +204,12 @@ def set_preload(source: CodeSource) -> None:
     main = sys.modules["__main__"]
     module = module_of(source.specs)
     # A module run by `-m` is found by its name; a script, by its path.
-    path = getattr(main, "__file__", None) if getattr(main, "__spec__", None) is None else None
+    found = getattr(main, "__spec__", None)
+    path = getattr(main, "__file__", None) if found is None else None
     os.environ[PRELOAD_VARIABLE] = json.dumps(
         {
             "sys_path": [str(Path(each).absolute()) for each in sys.path],
+            "main_name": None if found is None else found.name,
             "main_path": str(Path(path).absolute()) if path else None,
             "module": None if module == "__main__" else module,
             "reference": source.reference if source.reload else None,
