@@ -23,7 +23,8 @@ def create_folder(folder: Path, mode: int = 0o777) -> None:
     """
     if folder.is_dir():
         return
-    create_folder(folder.parent, mode)
+    if not folder.parent.exists():
+        create_folder(folder.parent, mode)
     folder.mkdir(mode=mode, exist_ok=True)
     sync_folder(folder.parent)
 

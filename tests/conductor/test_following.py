@@ -1,10 +1,13 @@
 """What follows from a version, and processings by patterns, on every kind of database."""
 
 import pytest
+import sqlalchemy as sa
 
+from batuta.conductor.decisions.outcomes import HeardEvent
+from batuta.conductor.decisions.rules import Arrival
 from batuta.messaging import ProcessingState as State
 from tests.conductor.graphs import graph_of
-from tests.conductor.harness import Harness, OpenLedger
+from tests.conductor.harness import UNLIMITED, Harness, OpenLedger
 
 CHAIN = graph_of(["A"], {"B": {"m_input": ["A"]}, "C": {"m_input": ["B"]}})
 
@@ -40,6 +43,27 @@ def test_what_follows_from_an_input_is_done_once_nothing_of_it_is_open(
     assert following(harness) == {"done": True, "open": [], "made": ["B"], "failed": ["C"]}
     unheard = {"done": False, "open": [], "made": [], "failed": []}
     assert following(harness, version=2) == unheard
+
+
+def test_a_version_that_is_heard_of_while_it_is_asked_for_is_not_done(
+    open_ledger: OpenLedger,
+) -> None:
+    harness = open_ledger(CHAIN)
+    to_come = [
+        HeardEvent(
+            id="e1", source="sdb", received=1.0, sequence=1, product="A", obs_id="o1", version=1
+        )
+    ]
+    harness.on_data(("A", "other", 1))
+    asked = following(harness)
+
+    def hear(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        if to_come and "FROM conductor_processings" in statement:
+            harness.take([Arrival("A", "o1", 1)], UNLIMITED, [to_come.pop()])
+
+    sa.event.listen(harness.engine, "after_cursor_execute", hear)
+    assert following(harness) == asked
+    assert following(harness) == {"done": False, "open": ["B"], "made": [], "failed": []}
 
 
 def test_what_ended_before_a_newer_version_does_not_follow_from_it(

@@ -285,10 +285,12 @@ class Views(ReadsGraph):
     def following(self, product: str, obs_id: str, version: int) -> Following:
         """Return what follows from a version of a product; the graph knows the product."""
         with reading(self._engine) as connection:
+            # First: what was decided when it was heard of is there in what is read after that.
+            was_told = _was_told(connection, product, obs_id, version)
             arrived, rows, _ = _of_observation(connection, obs_id)
         heard = {row.product: (row.version, row.heard) for row in arrived}
         known, since = heard.get(product, (-1, 0.0))
-        is_heard = known >= version or self._was_heard(product, obs_id, version)
+        is_heard = known >= version or was_told
         latest = {row.product: row for row in rows if row.product in self._graph.after(product)}
         parts: dict[str, list[Row]] = {"open": [], "made": [], "failed": []}
         for row in latest.values():
@@ -302,14 +304,6 @@ class Views(ReadsGraph):
             done=is_heard and not parts["open"],
             **{part: [self.processing_of(row) for row in found] for part, found in parts.items()},
         )
-
-    def _was_heard(self, product: str, obs_id: str, version: int) -> bool:
-        """Return whether a version was heard of that is not available: of too low a stage."""
-        query = sa.select(events.c.sequence).where(
-            events.c.obs_id == obs_id, events.c.product == product, events.c.version == version
-        )
-        with reading(self._engine) as connection:
-            return connection.scalar(query.limit(1)) is not None
 
     def why(self, product: str, obs_id: str) -> Why:
         """Explain why `product` of `obs_id` was, or was not, made. The graph has `product`."""
@@ -500,6 +494,14 @@ class Views(ReadsGraph):
         if definition is None:
             return []
         return list(self._graph.missing_for(product, counted(definition, versions, staged)))
+
+
+def _was_told(connection: sa.Connection, product: str, obs_id: str, version: int) -> bool:
+    """Return whether an event told of a version, which is not available if its stage is too low."""
+    query = sa.select(events.c.sequence).where(
+        events.c.obs_id == obs_id, events.c.product == product, events.c.version == version
+    )
+    return connection.scalar(query.limit(1)) is not None
 
 
 def _of_observation(
