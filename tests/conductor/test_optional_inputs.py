@@ -101,7 +101,7 @@ def test_why_says_how_many_optional_inputs_lack(open_ledger: OpenLedger) -> None
 
 
 def _retried_with_another_input(harness: Harness) -> tuple[DueRequest, DueRequest]:
-    """Give up an attempt of ``R`` made from ``A``; ``O`` joins it for the next one."""
+    """Fail an attempt to make ``R`` from ``A``; the next one takes ``O``, too."""
     (first,) = harness.on_data(("A", "o1", 1))
     harness.report(first, State.FAILED, error="no answer")
     assert harness.on_data(("O", "o1", 1)) == []

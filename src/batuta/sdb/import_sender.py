@@ -103,7 +103,7 @@ class ImportSender:
         return imported
 
     def _name(self, path: Path, fields: Mapping[str, str], about: About) -> Imported:
-        """Have the sdb import a file that it can read itself."""
+        """Import a file by reference: the sdb reads it itself."""
         if about.get("quicklook") is not None:
             raise ServiceError(f"{SERVICE}: a quicklook does not go with a file by reference")
         sha256 = about.get("sha256")

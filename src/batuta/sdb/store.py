@@ -131,7 +131,7 @@ class Upload:
         os.fsync(self._descriptor)
 
     def move_to(self, target: Path) -> None:
-        """Give the file its name in the store, in the place of what has it."""
+        """Rename the file to its name in the store, replacing what is there."""
         self.path.replace(target)
 
     def close(self) -> None:
@@ -175,7 +175,7 @@ class ReceivedFile(Protocol):
         """Flush all of it to the disk (fsync)."""
 
     def move_to(self, target: Path) -> None:
-        """Give it its name in the store, in the place of what has it."""
+        """Rename it to its name in the store, replacing what is there."""
 
 
 class ProductStore(Protocol):

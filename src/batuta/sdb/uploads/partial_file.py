@@ -104,7 +104,7 @@ class PartialFile:
         os.fsync(self._descriptor)
 
     def move_to(self, target: Path) -> None:
-        """Give it a second name in the store, in the place of what has that.
+        """Link it into the store under a second name, replacing what is there.
 
         It keeps its own until its record is committed, so that a process that dies between the two
         has lost nothing. No more is ever written to it, as it is complete.

@@ -58,7 +58,7 @@ def upload_router(uploads: Uploads, base_url: str) -> ServiceRouter:
 
     @router.options(COLLECTION, status_code=HTTPStatus.NO_CONTENT)
     async def options(_request: Request) -> Response:
-        """Tell which version of tus, and which extensions of it, are spoken."""
+        """Return the version of tus and the extensions that are supported."""
         return _no_content(
             {
                 "Tus-Version": protocol.VERSION,
@@ -128,7 +128,7 @@ def _add_states(router: ServiceRouter, uploads: Uploads) -> None:
         openapi_extra=_OF_ONE,
     )
     async def offset(request: Request) -> Response:
-        """Tell where an upload goes on, by `Upload-Offset`; as GET, for clients of tus."""
+        """Return the `Upload-Offset` at which to resume an upload; as GET, for clients of tus."""
         protocol.check_version(request.headers)
         record = await uploads.find(_owner(request), _id_of(request))
         headers = {"Cache-Control": "no-store", protocol.LENGTH: str(record.length)}
@@ -171,7 +171,7 @@ def _add_changes(router: ServiceRouter, uploads: Uploads, base_url: str) -> None
         openapi_extra={**_OF_ONE, **_body("image/*")},
     )
     async def give_quicklook(request: Request) -> Response:
-        """Give a picture, to be imported with the upload."""
+        """Set the quicklook that is imported with the upload."""
         content = await read_whole(request, MAX_GIVEN_BYTES, "quicklook")
         await uploads.give_quicklook(_owner(request), _id_of(request), content)
         return _no_content()
