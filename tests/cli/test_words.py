@@ -51,7 +51,7 @@ def test_a_store_that_cannot_be_opened_is_told_without_a_number(tmp_path: Path) 
     file.touch()
     with pytest.raises(ConfigurationError, match="--store-url") as raised:
         open_store(SdbSettings(store_url=str(file / "products")))
-    assert "File exists" in str(raised.value)
+    assert "Not a directory" in str(raised.value)
     assert "Errno" not in str(raised.value)
 
 
