@@ -6,19 +6,22 @@ from functools import cache
 from typing import Annotated, Any, Final, Self
 
 import sqlalchemy as sa
-from fastapi import Response
+from fastapi import Request, Response
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from starlette.concurrency import run_in_threadpool
 
 from batuta.messaging.events import Name
 from batuta.messaging.processings import Instant
+from batuta.sdb.request_body import read_model
 from batuta.sdb.tables import PRODUCTS, newer_versions
 from batuta.service.database import reading
+from batuta.service.direct_routes import DirectRoute
 from batuta.service.routing import ServiceRouter
 from batuta.stages import Stage
 
 MAX_LOOKUPS: Final = 1000
 """Versions that one request may ask for."""
-
+MAX_BODY_BYTES: Final = 2**21
 
 NEWEST_KEY: Final = ("product", "obs_id")
 
@@ -91,6 +94,29 @@ class ArchivedVersion(BaseModel):
     stage: Stage | None = None
 
 
+_BODY: Final[dict[str, Any]] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": {
+                    "type": "object",
+                    "required": ["items"],
+                    "properties": {
+                        "items": {
+                            "type": "array",
+                            "maxItems": MAX_LOOKUPS,
+                            "items": Lookup.model_json_schema(),
+                        }
+                    },
+                    "additionalProperties": False,
+                }
+            }
+        },
+    }
+}
+
+
 class LookupResult(BaseModel):
     """What was found, in the order of the request; None where the sdb has no such version."""
 
@@ -101,13 +127,14 @@ class LookupResult(BaseModel):
 
 def lookup_router(engine: sa.Engine) -> ServiceRouter:
     """Route for lookups."""
-    router = ServiceRouter(tags=["products"])
+    # Asked by conductors for each product that is announced.
+    router = ServiceRouter(tags=["products"], route_class=DirectRoute)
 
-    @router.post("/products/lookup", response_model=LookupResult)
-    def lookup(request: LookupRequest) -> Response:
+    @router.post("/products/lookup", response_model=LookupResult, openapi_extra=_BODY)
+    async def lookup(request: Request) -> Response:
         """Return which of many versions are archived, in one request."""
-        found = find_versions(engine, request.items)
-        # Serialised here: FastAPI would validate it again.
+        asked = await read_model(request, LookupRequest, MAX_BODY_BYTES)
+        found = await run_in_threadpool(find_versions, engine, asked.items)
         answer = LookupResult(items=tuple(found)).model_dump_json()
         return Response(answer, media_type="application/json")
 

@@ -4,9 +4,11 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from http import HTTPStatus
-from typing import Final
+from typing import Final, TypeVar
 
 from fastapi import Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ValidationError
 from starlette.requests import ClientDisconnect
 
 from batuta.service.bodies import BODY_EXTENSION, BodyReceiver, Chunk
@@ -14,6 +16,9 @@ from batuta.service.problems import ProblemError
 
 MAX_DRAIN_BYTES: Final = 64 * 2**20
 """How much of a refused body is still read, so that its sender gets to read the answer."""
+
+
+M = TypeVar("M", bound=BaseModel)
 
 
 class RequestBody:
@@ -108,6 +113,26 @@ async def read_whole(request: Request, max_bytes: int, what: str) -> bytes:
                 f"{what}: larger than {max_bytes} bytes (accepted: at most that)",
             )
     return content
+
+
+async def read_model(request: Request, model: type[M], max_bytes: int) -> M:
+    """Return what the JSON of a request says.
+
+    Raises
+    ------
+    ProblemError
+        413 if it is longer than `max_bytes`, 415 if it is of another media type.
+    RequestValidationError
+        If it is not what `model` accepts.
+    ClientDisconnect
+        If the client goes away before its end.
+    """
+    require_type(request, "application/json")
+    content = await read_whole(request, max_bytes, "body")
+    try:
+        return model.model_validate_json(content)
+    except ValidationError as exc:
+        raise RequestValidationError(exc.errors(include_url=False)) from exc
 
 
 def require_type(request: Request, media_type: str) -> None:

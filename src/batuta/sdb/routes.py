@@ -1,12 +1,11 @@
 """The sdb over REST."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from functools import partial
 from http import HTTPStatus
 from typing import Annotated, Any, Final
 
 from fastapi import Path, Query, Request, Response
-from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
@@ -25,10 +24,10 @@ from batuta.sdb.metrics import SdbMetrics
 from batuta.sdb.records import Lineage, StoredProduct
 from batuta.sdb.references import ReferenceImporter
 from batuta.service.committer import Committer
+from batuta.service.direct_routes import DirectRoute
 from batuta.service.guard import lift_body_bound
 from batuta.service.pagination import Page
 from batuta.service.problems import problem_responses
-from batuta.service.query_keys import refuse_unknown_keys
 from batuta.service.routing import ServiceRouter
 from batuta.stages import STAGE_RULE
 from batuta.work_classes import WorkClass
@@ -223,19 +222,13 @@ def import_router(
     return router
 
 
-class RouteOfBodies(APIRoute):
-    """A route whose function reads the request itself, so that FastAPI need not look at it."""
+class RouteOfBodies(DirectRoute):
+    """A route whose function reads a body of any length piece by piece."""
 
-    def get_route_handler(self) -> Callable[[Request], Awaitable[Response]]:  # type: ignore[override]  # as FastAPI documents
-        """Return the function, after the check that is a dependency of other routes."""
-
-        async def handle(request: Request) -> Response:
-            await refuse_unknown_keys(request)
-            lift_body_bound(request.scope)
-            answer: Response = await self.endpoint(request)
-            return answer
-
-        return handle
+    async def answer(self, request: Request) -> Response:
+        """Answer a request, whose body is not bounded here."""
+        lift_body_bound(request.scope)
+        return await super().answer(request)
 
 
 def _form(request: Request) -> ImportForm:

@@ -11,6 +11,7 @@ any web page. So every request is checked for what a page cannot forge:
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
@@ -26,6 +27,7 @@ from batuta.service.settings import is_loopback
 
 PROVED_OPERATOR: Final = "proved_operator"
 """In the state of a request: the operator whose token came with it."""
+_HOSTS_KEPT: Final = 64
 _SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 _Headers = Sequence[tuple[bytes, bytes]]
 
@@ -145,9 +147,14 @@ def _check_text(scope: Scope) -> None:
         raise ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, "the address contains NUL (%00)")
 
 
-def _check_host(host: str) -> None:
+@lru_cache(maxsize=_HOSTS_KEPT)
+def _is_this_machine(host: str) -> bool:
     name = _split(f"//{host}").hostname or ""
-    if not (is_loopback(name) or name.endswith(".localhost")):
+    return is_loopback(name) or name.endswith(".localhost")
+
+
+def _check_host(host: str) -> None:
+    if not _is_this_machine(host):
         raise ProblemError(
             HTTPStatus.FORBIDDEN,
             f"Host {host[:80]!r}: not this machine (accepted without a token: localhost, "

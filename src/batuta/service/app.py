@@ -16,6 +16,7 @@ from batuta import __version__
 from batuta.service.access import AccessControl, AccessRules
 from batuta.service.access_tokens import AccessTokens, Grant
 from batuta.service.database import UNAVAILABLE, unavailable_reason
+from batuta.service.direct_routes import DirectRoutes
 from batuta.service.guard import Guard
 from batuta.service.interface_page import PAGE_POLICY, interface_page
 from batuta.service.problems import ANY_PROBLEM, install_problem_handlers, path_of, problem_response
@@ -89,6 +90,7 @@ def create_app(config: AppConfig) -> FastAPI:
     install_problem_handlers(app)
     for unavailable in UNAVAILABLE:
         app.add_exception_handler(unavailable, _on_unavailable_database)
+    app.add_middleware(DirectRoutes, service=app)
     app.add_middleware(AccessControl, rules=config.access_rules)
     app.add_middleware(Guard)
 

@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, HTTPConnection
 from starlette.routing import Match, Route
 
-from batuta.errors import BatutaError
+from batuta.errors import BatutaError, shortened
 from batuta.validation import statement_of
 
 PROBLEM_JSON: Final = "application/problem+json"
@@ -25,6 +25,9 @@ SAFE_HEADERS: Final = {
     "Referrer-Policy": "no-referrer",
 }
 """Of every answer that does not say otherwise."""
+
+_SHOWN_CHARACTERS: Final = 1000
+"""Of what was given: a body that is not JSON is given as a whole."""
 
 _PROBLEM: Final = {
     "type": "object",
@@ -177,4 +180,6 @@ def _location(location: tuple[Any, ...]) -> str:
 def _reason(error: Mapping[str, Any]) -> str:
     if error["type"] == "missing":
         return "missing"
-    return f"{statement_of(error)} (given: {error.get('input')!r})"
+    return (
+        f"{statement_of(error)} (given: {shortened(repr(error.get('input')), _SHOWN_CHARACTERS)})"
+    )

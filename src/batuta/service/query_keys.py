@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from http import HTTPStatus
 from typing import Final
+from urllib.parse import parse_qsl
 
 from fastapi import Request
 from fastapi.dependencies.models import Dependant
@@ -28,10 +29,25 @@ async def refuse_unknown_keys(request: Request) -> None:
     ProblemError
         422, one line for all of them.
     """
+    if request.scope["query_string"]:
+        refuse_keys(request, keys_of(request.scope["route"]))
+
+
+def refuse_keys(request: Request, known: frozenset[str]) -> None:
+    """Refuse a query with keys that are not known, or that are given twice.
+
+    Raises
+    ------
+    ProblemError
+        422, one line for all of them.
+    """
     if not request.scope["query_string"]:
         return
-    known = _keys_of(request.scope["route"])
-    given = Counter(key for key, _ in request.query_params.multi_items())
+    text = request.scope["query_string"].decode("latin-1")
+    keys = [key for key, _ in parse_qsl(text, keep_blank_values=True)]
+    if len(keys) == len(set(keys)) and known.issuperset(keys):
+        return
+    given = Counter(keys)
     problems = [
         f"query.{key}: given {times} times, at most once expected"
         for key, times in given.items()
@@ -46,9 +62,10 @@ async def refuse_unknown_keys(request: Request) -> None:
         raise ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, "; ".join(problems))
 
 
-def _keys_of(route: APIRoute) -> set[str]:
+def keys_of(route: APIRoute) -> frozenset[str]:
+    """Return what the query of a route may say."""
     declared = (route.openapi_extra or {}).get("parameters", ())
-    read_by_itself = {str(each["name"]) for each in declared if each["in"] == "query"}
+    read_by_itself = frozenset(str(each["name"]) for each in declared if each["in"] == "query")
     return read_by_itself.union(_keys(route.dependant))
 
 

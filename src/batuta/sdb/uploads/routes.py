@@ -1,7 +1,6 @@
 """Uploads over REST, by the tus protocol 1.0 with what we add to it: lists, states, quicklooks."""
 
 import re
-from collections.abc import Awaitable, Callable
 from email.utils import format_datetime
 from http import HTTPStatus
 from typing import Any, Final
@@ -192,20 +191,15 @@ def _add_changes(router: ServiceRouter, uploads: Uploads, base_url: str) -> None
 class _TusRoute(RouteOfBodies):
     """A route that names the version of tus in all that it answers."""
 
-    def get_route_handler(self) -> Callable[[Request], Awaitable[Response]]:  # type: ignore[override]  # as FastAPI documents
-        """Return the function, with the headers of tus."""
-        handle = super().get_route_handler()
-
-        async def handle_tus(request: Request) -> Response:
-            try:
-                response = await handle(request)
-            except ProblemError as exc:
-                exc.headers = {**_TUS, **(exc.headers or {})}
-                raise
-            response.headers.update(_TUS)
-            return response
-
-        return handle_tus
+    async def answer(self, request: Request) -> Response:
+        """Answer with the headers of tus."""
+        try:
+            response = await super().answer(request)
+        except ProblemError as exc:
+            exc.headers = {**_TUS, **(exc.headers or {})}
+            raise
+        response.headers.update(_TUS)
+        return response
 
 
 def _part(request: Request) -> Part:
