@@ -14,7 +14,7 @@ from batuta.conductor.database.campaigns.campaign_store import CampaignError
 from batuta.conductor.database.requests.due_requests import DueRequest
 from batuta.conductor.database.requests.slots import Capacity
 from batuta.conductor.database.schema import processings
-from batuta.conductor.database.views.campaign_views import Campaign
+from batuta.conductor.database.views.campaign_views import Campaign, CampaignReport
 from batuta.conductor.decisions.campaigns import CampaignOrder, CampaignScope, CampaignState
 from batuta.conductor.decisions.differences import Difference, DifferenceKind
 from batuta.conductor.decisions.rules import Arrival
@@ -169,7 +169,7 @@ def test_a_plan_that_makes_nothing_has_ended_with_its_report_and_cannot_be_start
     found = _campaign(player, number)
     assert (found.state, found.reason) == (CampaignState.DONE, "nothing is to be made")
     report = player.views.report(number)
-    assert report is not None
+    assert isinstance(report, CampaignReport)
     assert (report.started, report.progress.total) == (None, 0)
     with pytest.raises(CampaignError) as refused:
         player.order(number, CampaignOrder.START)

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batuta.conductor.database.requests.due_requests import DueRequest
+from batuta.conductor.database.views.campaign_views import CampaignReport
 from batuta.conductor.decisions.campaigns import CampaignOrder, CampaignScope, CampaignState
 from batuta.conductor.decisions.remaking import ProcessingEnd, coming, is_under_way
 from batuta.graph import Graph
@@ -284,7 +285,7 @@ def _play(player: CampaignPlayer, data: st.DataObject) -> None:
     names = st.lists(st.sampled_from([*graph.products]), max_size=3, unique=True)
     waiting = [remake(player, name) for name in data.draw(names)]
     number = player.plan(target_of(*data.draw(names)), max_concurrent=data.draw(st.integers(1, 4)))
-    if player.views.report(number) is not None:
+    if isinstance(player.views.report(number), CampaignReport):
         return
     player.order(number, CampaignOrder.START)
     made: list[str] = []

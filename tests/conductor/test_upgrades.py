@@ -17,6 +17,7 @@ from batuta.conductor.database.retention.dropped import (
     read_dropped,
 )
 from batuta.conductor.database.schema import MIGRATIONS, metadata
+from batuta.conductor.database.views.campaign_views import CampaignReport
 from batuta.conductor.database.views.event_views import EventViews
 from batuta.conductor.database.views.failure_views import FailureViews
 from batuta.conductor.database.views.late_views import LateViews
@@ -338,7 +339,7 @@ def test_what_was_dropped_before_an_upgrade_is_not_made_again(upgraded: Harness)
 def test_campaigns_of_before_an_upgrade_go_on_and_keep_their_reports(upgraded: Harness) -> None:
     player = CampaignPlayer(upgraded)
     report = player.views.report(1)
-    assert report is not None
+    assert isinstance(report, CampaignReport)
     assert report.progress.made == 1
     player.rest(2)
     assert [f"{each.product}/{each.obs_id}" for each in player.run(2)] == ["B/waits", "C/waits"]

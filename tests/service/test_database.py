@@ -14,10 +14,12 @@ from batuta.errors import ConfigurationError
 from batuta.service.database import (
     DatabaseError,
     insert,
+    one_moment,
     open_database,
     reading,
     with_password_of_environment,
 )
+from tests.support.databases import new_postgresql_database
 
 STEP = """
 import sqlalchemy as sa
@@ -107,6 +109,69 @@ def test_an_insertion_may_leave_existing_rows(database_url: str, migrations: Pat
                 connection.execute(once)
         with reading(engine) as connection:
             assert connection.scalar(sa.text("SELECT count(*) FROM things")) == 1
+
+
+COUNT = sa.select(sa.func.count()).select_from(THINGS)
+
+
+def add(engine: sa.Engine, name: str) -> None:
+    with engine.begin() as connection:
+        connection.execute(sa.insert(THINGS).values(name=name))
+
+
+def test_what_a_transaction_reads_is_of_the_moment_of_its_first_statement(
+    database_url: str, migrations: Path
+) -> None:
+    with open_database(database_url, migrations) as engine:
+        with reading(engine) as connection:
+            add(engine, "lute")
+            assert connection.scalar(COUNT) == 1
+            add(engine, "harp")
+            assert connection.scalar(COUNT) == 1
+        with reading(engine) as connection:
+            assert connection.scalar(COUNT) == 2
+
+
+def test_what_several_parts_of_an_answer_read_is_of_one_moment(
+    database_url: str, migrations: Path
+) -> None:
+    with open_database(database_url, migrations) as engine:
+        with one_moment(engine):
+            with reading(engine) as first:
+                assert first.scalar(COUNT) == 0
+            add(engine, "lute")
+            with one_moment(engine), reading(engine) as second:
+                assert second.scalar(COUNT) == 0
+            with reading(engine) as third:
+                assert third.scalar(COUNT) == 0
+        with reading(engine) as later:
+            assert later.scalar(COUNT) == 1
+
+
+def test_an_answer_that_fails_ends_its_moment(database_url: str, migrations: Path) -> None:
+    with open_database(database_url, migrations) as engine:
+        with pytest.raises(ZeroDivisionError), one_moment(engine), reading(engine) as connection:
+            raise ZeroDivisionError(connection.scalar(COUNT))
+        add(engine, "lute")
+        with reading(engine) as later:
+            assert later.scalar(COUNT) == 1
+
+
+def test_what_writes_sees_what_was_committed_while_it_waited_whatever_the_server_prefers(
+    postgresql_server: str, migrations: Path
+) -> None:
+    url = new_postgresql_database(postgresql_server)
+    prefers = f"ALTER DATABASE {make_url(url).database} SET default_transaction_isolation"
+    with open_database(url, migrations) as engine, engine.begin() as connection:
+        connection.exec_driver_sql(f"{prefers} = 'serializable'")
+    with open_database(url, migrations) as engine:
+        with reading(engine) as connection:
+            assert connection.scalar(COUNT) == 0
+        # On the connection that has just read, which saw one moment.
+        with engine.begin() as writer:
+            assert writer.scalar(COUNT) == 0
+            add(engine, "lute")
+            assert writer.scalar(COUNT) == 1
 
 
 def test_all_threads_of_a_service_may_read_while_it_writes(

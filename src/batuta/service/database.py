@@ -2,8 +2,9 @@
 
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Final
 
@@ -39,6 +40,20 @@ class DatabaseError(BatutaError):
     """The database cannot be opened, or refuses."""
 
 
+_ISOLATION: Final[Mapping[str, Mapping[str, Any]]] = {
+    "sqlite": {},  # a transaction sees one moment, and one that writes has no other beside it
+    # What is decided under a lock sees what was committed before it was given, statement by
+    # statement, whatever the server has for a default.
+    "postgresql": {"isolation_level": "READ COMMITTED"},
+}
+_READING: Final[Mapping[str, Mapping[str, Any]]] = {
+    "sqlite": {READ_ONLY: True},
+    # One that only reads is never aborted for that.
+    "postgresql": {READ_ONLY: True, "isolation_level": "REPEATABLE READ"},
+}
+_MOMENT: ContextVar[sa.Connection | None] = ContextVar("one_moment", default=None)
+
+
 @contextmanager
 def open_database(url: str, migrations: Path) -> Iterator[sa.Engine]:
     """Open the database at `url`, creating it or bringing it to the latest schema.
@@ -63,6 +78,7 @@ def open_database(url: str, migrations: Path) -> Iterator[sa.Engine]:
         pool_pre_ping=not url.startswith("sqlite"),
         pool_size=POOL_SIZE,
         max_overflow=MAX_OVERFLOW,
+        **_ISOLATION[parsed.get_backend_name()],
     )
     sa.event.listen(engine, "handle_error", _on_error)
     if engine.dialect.name == "sqlite":
@@ -81,9 +97,34 @@ def open_database(url: str, migrations: Path) -> Iterator[sa.Engine]:
 
 @contextmanager
 def reading(engine: sa.Engine) -> Iterator[sa.Connection]:
-    """Open a read-only transaction, which neither waits for writers nor blocks them."""
-    with engine.connect().execution_options(**{READ_ONLY: True}) as connection, connection.begin():
+    """Open a read-only transaction, which neither waits for writers nor blocks them.
+
+    All its statements see the database as it is at the first of them. Within `one_moment`, it is
+    that transaction, which goes on.
+    """
+    joined = _MOMENT.get()
+    if joined is not None and joined.engine is engine:
+        yield joined
+        return
+    options = _READING[engine.dialect.name]
+    with engine.connect().execution_options(**options) as connection, connection.begin():
         yield connection
+
+
+@contextmanager
+def one_moment(engine: sa.Engine) -> Iterator[None]:
+    """Let all that is read within see the database as it is at the first statement.
+
+    For an answer that several parts read, each with `reading`: what one concludes from another is
+    true of that moment. What is written meanwhile, also by the same thread, is not seen. It is of
+    this thread alone: no thread that reads is started within, and it is no part of a generator.
+    """
+    with reading(engine) as connection:
+        token = _MOMENT.set(connection)
+        try:
+            yield
+        finally:
+            _MOMENT.reset(token)
 
 
 def insert(database: sa.Engine | sa.Connection | str, table: sa.Table) -> Any:

@@ -5,8 +5,7 @@ well: JSON as its text, instants as text in UTC. SQLAlchemy would make objects o
 values of these objects again.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -51,7 +50,7 @@ def copy_to_sqlite(
     with (
         open_database(database_url, migrations) as source,
         open_database(f"sqlite:///{path}", migrations) as target,
-        _reading_one_moment(source) as rows,
+        reading(source) as rows,
         target.begin() as connection,
     ):
         _copy_tables(rows, connection, tables)
@@ -97,15 +96,6 @@ def require_empty(connection: sa.Connection, tables: Sequence[sa.Table]) -> None
         raise ConfigurationError(
             f"--database-url {shown}: it has records (accepted: a database without)"
         )
-
-
-@contextmanager
-def _reading_one_moment(engine: sa.Engine) -> Iterator[sa.Connection]:
-    """Open a transaction whose statements all see the database as the first one does."""
-    if engine.dialect.name == "postgresql":
-        engine = engine.execution_options(isolation_level="REPEATABLE READ")
-    with reading(engine) as connection:
-        yield connection
 
 
 def _copy_tables(source: sa.Connection, target: sa.Connection, tables: Sequence[sa.Table]) -> None:

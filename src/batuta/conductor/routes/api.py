@@ -80,22 +80,24 @@ def add_routes(app: FastAPI, components: Components) -> None:
     @app.get("/why/{product}/{obs_id}", tags=["graph"], responses=UNKNOWN)
     def why(product: str, obs_id: str) -> WhyDetail:
         """Why a product was, or was not, made: from the record, as data and in words."""
-        graph = components.graph
-        if not graph.knows(product) and not components.views.was_asked_for(product, obs_id):
-            raise unknown_product(graph, product)
-        views = WhyViews(components.events, components.late, components.provider_views)
-        return views.why(product, obs_id)
+        with components.events.one_moment():
+            graph = components.graph
+            if not graph.knows(product) and not components.views.was_asked_for(product, obs_id):
+                raise unknown_product(graph, product)
+            views = WhyViews(components.events, components.late, components.provider_views)
+            return views.why(product, obs_id)
 
     approvals = ApprovalViews(components.events.engine)
 
     @app.get("/summary", tags=["service"])
     def summary() -> Summary:
         """What is recorded, counted: by state, by product and by provider."""
-        found = components.views.counts().summary()
-        more = {
-            "stale": components.views.stale_count(),
-            "to_approve": sum(approvals.count().values()),
-        }
+        with components.events.one_moment():
+            found = components.views.counts().summary()
+            more = {
+                "stale": components.views.stale_count(),
+                "to_approve": sum(approvals.count().values()),
+            }
         return found.model_copy(update=more)
 
     @app.get("/services", tags=["service"])

@@ -102,11 +102,10 @@ def _add_reading(router: ServiceRouter, views: CampaignViews) -> None:
             found = views.report(number)
         except KeyError:
             raise _unknown(number) from None
-        if found is None:
-            state = _found(views.find(number), number).state
+        if isinstance(found, CampaignState):
             raise ProblemError(
                 HTTPStatus.CONFLICT,
-                f"campaign {number} is {state}: it has a report once it has run to its end",
+                f"campaign {number} is {found}: it has a report once it has run to its end",
             )
         return found
 

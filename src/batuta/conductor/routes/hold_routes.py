@@ -125,7 +125,7 @@ class _Holds:
 
     def unknown(self, number: int) -> ProblemError:
         found = self._views.find(number)
-        if found is None:
+        if found is None or found.released is None:  # placed since it was looked for
             return ProblemError(HTTPStatus.NOT_FOUND, f"hold {number}: not found")
         return ProblemError(
             HTTPStatus.CONFLICT,

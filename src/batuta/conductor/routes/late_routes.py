@@ -3,21 +3,12 @@
 from typing import Annotated, Final
 
 from fastapi import Query
-from pydantic import BaseModel
 
-from batuta.conductor.database.views.late_views import LateView, LateViews
+from batuta.conductor.database.views.late_views import LatePage, LateViews
 from batuta.conductor.routes.common import invalid_cursor
 from batuta.service.routing import ServiceRouter
 
 MAX_ITEMS: Final = 1000
-
-
-class LatePage(BaseModel):
-    """A page of what is late; `total` counts all of it."""
-
-    items: list[LateView]
-    next: str | None
-    total: int
 
 
 def late_router(views: LateViews) -> ServiceRouter:
@@ -32,9 +23,8 @@ def late_router(views: LateViews) -> ServiceRouter:
     ) -> LatePage:
         """What was due and is not available; that first which was due first."""
         try:
-            page = views.page(product, limit, cursor)
+            return views.page(product, limit, cursor)
         except (ValueError, TypeError) as exc:
             raise invalid_cursor(cursor) from exc
-        return LatePage(items=page.items, next=page.next, total=views.count())
 
     return router

@@ -55,8 +55,9 @@ def observation_router(components: Components) -> ServiceRouter:
         obs_id: str, product: str, version: Annotated[int, Query(ge=0, lt=2**31)] = 0
     ) -> Following:
         """What follows from a version of a product: what is open, made, and failed."""
-        if not components.graph.knows(product):
-            raise unknown_product(components.graph, product)
-        return components.views.following(product, obs_id, version)
+        with components.events.one_moment():
+            if not components.graph.knows(product):
+                raise unknown_product(components.graph, product)
+            return components.views.following(product, obs_id, version)
 
     return router

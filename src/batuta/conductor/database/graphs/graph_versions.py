@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from batuta.clock import now_s
 from batuta.conductor.database.claiming.deadlines import drop_deadlines
-from batuta.conductor.database.current_graph import CurrentGraph
+from batuta.conductor.database.current_graph import CurrentGraph, graph_of
 from batuta.conductor.database.history import CONDUCTOR
 from batuta.conductor.database.orders import record_command
 from batuta.conductor.database.records import Row
@@ -144,7 +144,7 @@ class GraphVersions:
             number, now = int(connection.scalar(_NUMBER) or 0), self._clock()
             if instead_of is not None and instead_of != number:
                 raise NotInForceError(instead_of, number)
-            in_force = _graph_of(_row(connection, number))
+            in_force = graph_of(_row(connection, number))
             if in_force.digest != graph.digest:
                 number += 1
                 _add(connection, number, graph, now, by.label, note, work_class)
@@ -192,7 +192,7 @@ class GraphVersions:
             number=latest.number,
             after=latest.settled_to or "",
             work_class=None if latest.work_class is None else WorkClass(latest.work_class),
-            settled=None if settled is None else _graph_of(settled),
+            settled=None if settled is None else graph_of(settled),
         )
 
 
@@ -211,7 +211,7 @@ def open_current_graph(
         if engine.dialect.name == "postgresql":
             connection.execute(sa.text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
         latest = _latest(connection)
-        in_force = None if latest is None else _graph_of(latest)
+        in_force = None if latest is None else graph_of(latest)
         decision = graph_at_start(file, _last_file(connection), in_force)
         number = 1 if latest is None else latest.number
         if decision is not AtStart.KEPT:
@@ -226,7 +226,7 @@ def open_current_graph(
             connection.execute(_BY_THE_FIRST)
         _remember_file(connection, file)
         former = _former(connection, number)
-        current = CurrentGraph(_graph_of(_row(connection, number)), number, former)
+        current = CurrentGraph(graph_of(_row(connection, number)), number, former)
     if engine.dialect.name == "postgresql":
         _follow(engine, current)
     return current, decision
@@ -266,7 +266,7 @@ def _follow(engine: sa.Engine, current: CurrentGraph) -> None:
         (number,) = cursor.fetchone() or (None,)
         cursor.close()
         if number is not None and number != current.number:
-            current.replace(_graph_of(_row(connection, number)), number)
+            current.replace(graph_of(_row(connection, number)), number)
 
     sa.event.listen(engine, "begin", check)
 
@@ -349,14 +349,10 @@ def _former(connection: sa.Connection, number: int) -> list[Graph]:
     found = []
     for row in connection.execute(query.limit(MAX_FORMER)):
         try:
-            found.append(_graph_of(row))
+            found.append(graph_of(row))
         except GraphError:
             continue
     return found[::-1]
-
-
-def _graph_of(row: Row) -> Graph:
-    return Graph.parse(json.loads(row.document), f"graph version {row.number}")
 
 
 def _last_file(connection: sa.Connection) -> Graph | None:

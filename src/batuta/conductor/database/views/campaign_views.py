@@ -268,8 +268,8 @@ class CampaignViews:
             counted = _counted(connection, [row.number for row in rows])
         return [self._view(row, counted) for row in rows]
 
-    def report(self, number: int) -> CampaignReport | None:
-        """Return the report of a campaign; None if it has none.
+    def report(self, number: int) -> CampaignReport | CampaignState:
+        """Return the report of a campaign; its state, if it has none.
 
         Raises
         ------
@@ -282,7 +282,7 @@ class CampaignViews:
                 raise KeyError(number)
             counted = _counted(connection, [number])
         if row.report is None or row.ended is None:
-            return None
+            return CampaignState(row.state)
         plan = None if row.plan is None else CampaignPlan(**row.plan)
         return CampaignReport(
             number=number,

@@ -1,6 +1,7 @@
 """What became of events, as REST shows it."""
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Any, Final
 
@@ -85,6 +86,10 @@ class EventViews:
         """The graph in force."""
         return self._current.graph
 
+    def one_moment(self) -> AbstractContextManager[None]:
+        """Let what is read within be of one moment, and by one graph."""
+        return self._current.one_moment(self.engine)
+
     def page(
         self,
         filters: Mapping[str, str | None],
@@ -112,7 +117,7 @@ class EventViews:
         """Return the first event of an id that has caused something, else the first of it."""
         query = sa.select(table).where(table.c.id == event_id)
         query = query.order_by(table.c.received, table.c.sequence).limit(MAX_OF_ID)
-        with reading(self.engine) as connection:
+        with self.one_moment(), reading(self.engine) as connection:
             rows = connection.execute(query).all()
             if not rows:
                 return None

@@ -16,7 +16,7 @@ from batuta.conductor.database.schema import processings as table
 from batuta.conductor.decisions.campaigns import CampaignState
 from batuta.conductor.decisions.holds import HeldGroup, Hold, HoldState, kept_back, would_start
 from batuta.messaging.processings import instant_of
-from batuta.service.database import reading
+from batuta.service.database import one_moment, reading
 from batuta.work_classes import WorkClass
 
 
@@ -89,25 +89,29 @@ class HoldViews:
 
     def all(self) -> list[HoldView]:
         """Return the holds that have not ended, the earliest first."""
-        holds = self._store.open_holds()
-        groups = self._groups(holds)
+        with one_moment(self._engine):
+            holds = self._store.open_holds()
+            groups = self._groups(holds)
         return [self._view(each, groups, holds) for each in holds]
 
     def find(self, number: int) -> HoldView | None:
         """Return one hold, ended or not; None if there is none of that number."""
-        hold = self._store.find(number)
-        if hold is None:
-            return None
-        holds = self._store.open_holds()
-        return self._view(hold, self._groups(holds), holds)
+        with one_moment(self._engine):
+            hold = self._store.find(number)
+            if hold is None:
+                return None
+            holds = self._store.open_holds()
+            groups = self._groups(holds)
+        return self._view(hold, groups, holds)
 
     def preview(self, number: int) -> ReleasePreview | None:
         """Return what the release of a hold would start; None if none of that number is open."""
-        holds = self._store.open_holds()
-        hold = next((each for each in holds if each.number == number), None)
-        if hold is None:
-            return None
-        groups = self._groups(holds)
+        with one_moment(self._engine):
+            holds = self._store.open_holds()
+            hold = next((each for each in holds if each.number == number), None)
+            if hold is None:
+                return None
+            groups = self._groups(holds)
         view = self._view(hold, groups, holds)
         starting = would_start(hold, groups, holds, self._store.now())
         return ReleasePreview(

@@ -11,9 +11,8 @@ from batuta.conductor.database.lists import decode_key, encode_key
 from batuta.conductor.database.schema import LATE, deadlines
 from batuta.conductor.database.schema import processings as table
 from batuta.messaging.processings import instant_of
-from batuta.service.database import reading
+from batuta.service.database import one_moment, reading
 from batuta.service.listing import Listing, equals_unindexed
-from batuta.service.pagination import Page
 
 
 class LateView(BaseModel):
@@ -28,6 +27,14 @@ class LateView(BaseModel):
     due: datetime
     expires: datetime | None
     state: str | None
+
+
+class LatePage(BaseModel):
+    """A page of what is late; `total` counts all of it."""
+
+    items: list[LateView]
+    next: str | None
+    total: int
 
 
 class DeadlineView(BaseModel):
@@ -82,7 +89,7 @@ class LateViews:
             **{name: None if value is None else instant_of(value) for name, value in values.items()}
         )
 
-    def page(self, product: str | None, limit: int, cursor: str | None) -> Page[LateView]:
+    def page(self, product: str | None, limit: int, cursor: str | None) -> LatePage:
         """Return a page of what is late, that first which was due first.
 
         Raises
@@ -105,9 +112,10 @@ class LateViews:
             selected=[sa.text(LATE)],
             checked=[] if product is None else [equals_unindexed(deadlines.c.product, product)],
         )
-        with reading(self._engine) as connection:
+        with one_moment(self._engine), reading(self._engine) as connection:
             rows, following = listing.page(connection, limit, after)
-        return Page(items=[_view(row) for row in rows], next=_cursor(following))
+            total = self.count()
+        return LatePage(items=[_view(row) for row in rows], next=_cursor(following), total=total)
 
 
 def _key(cursor: str | None) -> tuple[float, str, str] | None:

@@ -66,7 +66,7 @@ class MatrixViews(ReadsGraph):
             If `cursor` is none that a page had.
         """
         after = decode_key(cursor)
-        with reading(self._engine) as connection:
+        with self._current.one_moment(self._engine), reading(self._engine) as connection:
             listing = list_observations(ObservationOrder.NEWEST)
             rows, following = listing.page(connection, limit, after)
             names = [row.obs_id for row in rows]

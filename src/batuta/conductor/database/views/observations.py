@@ -265,33 +265,33 @@ class Views(ReadsGraph):
 
     def observation(self, obs_id: str) -> ObservationDetail | None:
         """Return one observation; None if it has no product and no processing."""
-        with reading(self._engine) as connection:
+        with self._current.one_moment(self._engine), reading(self._engine) as connection:
             products, rows, _ = _of_observation(connection, obs_id)
-            known = {row.product: row.version for row in products}
-            kept = kept_back(connection, self._graph, obs_id, known)
+            if not products and not rows:
+                return None
+            versions = {row.product: row.version for row in products}
+            kept = kept_back(connection, self._graph, obs_id, versions)
             staged = read_staged_of(connection, obs_id, products)
-        if not products and not rows:
-            return None
-        versions = {row.product: row.version for row in products}
+            views = self._products(versions, rows, kept, staged)
         states = [row.state for row in rows]
         return ObservationDetail(
             obs_id=obs_id,
             available=len(products),
             processings={state: states.count(state) for state in dict.fromkeys(states)},
             last_news=_time(max((row.heard for row in products), default=None)),
-            products=self._products(versions, rows, kept, staged),
+            products=views,
         )
 
     def following(self, product: str, obs_id: str, version: int) -> Following:
         """Return what follows from a version of a product; the graph knows the product."""
-        with reading(self._engine) as connection:
-            # First: what was decided when it was heard of is there in what is read after that.
+        with self._current.one_moment(self._engine), reading(self._engine) as connection:
             was_told = _was_told(connection, product, obs_id, version)
             arrived, rows, _ = _of_observation(connection, obs_id)
+            after = self._graph.after(product)
         heard = {row.product: (row.version, row.heard) for row in arrived}
         known, since = heard.get(product, (-1, 0.0))
         is_heard = known >= version or was_told
-        latest = {row.product: row for row in rows if row.product in self._graph.after(product)}
+        latest = {row.product: row for row in rows if row.product in after}
         parts: dict[str, list[Row]] = {"open": [], "made": [], "failed": []}
         for row in latest.values():
             part = _part_of(row, since, heard.get(row.product))
@@ -307,12 +307,15 @@ class Views(ReadsGraph):
 
     def why(self, product: str, obs_id: str) -> Why:
         """Explain why `product` of `obs_id` was, or was not, made. The graph has `product`."""
-        with reading(self._engine) as connection:
-            arrived, all_rows, kept = _of_observation(connection, obs_id)
-            versions = {row.product: row.version for row in arrived}
-            kept_versions = kept_back(connection, self._graph, obs_id, versions)
-            staged = read_staged_of(connection, obs_id, arrived)
-            hint = "" if versions or all_rows else near(connection, obs_id)
+        with self._current.one_moment(self._engine), reading(self._engine) as connection:
+            return self._why(connection, product, obs_id)
+
+    def _why(self, connection: sa.Connection, product: str, obs_id: str) -> Why:
+        arrived, all_rows, kept = _of_observation(connection, obs_id)
+        versions = {row.product: row.version for row in arrived}
+        kept_versions = kept_back(connection, self._graph, obs_id, versions)
+        staged = read_staged_of(connection, obs_id, arrived)
+        hint = "" if versions or all_rows else near(connection, obs_id)
         definition = self._graph.products.get(product)
         rises = None if definition is None else rises_text(definition, versions, staged)
         rows = [row for row in all_rows if row.product == product]

@@ -68,7 +68,7 @@ class ProviderViews(ReadsGraph):
 
     def all(self) -> list[ProviderView]:
         """Return the providers of the graph, in its order, and others that are left alone."""
-        with reading(self._engine) as connection:
+        with self._current.one_moment(self._engine), reading(self._engine) as connection:
             circuits = {each.key: each for each in map(circuit_of, connection.execute(READ))}
             names = dict.fromkeys([*self._graph.providers, *(name for name, _ in circuits)])
             return [self._provider(connection, name, circuits) for name in names]

@@ -26,7 +26,7 @@ from batuta.conductor.decisions.reports import (
 )
 from batuta.graph import Graph
 from batuta.messaging.processings import instant_of
-from batuta.service.database import reading
+from batuta.service.database import one_moment, reading
 from batuta.service.operators import Operator
 
 MAX_LISTED: Final = 100
@@ -134,9 +134,10 @@ class ReportViews:
 
     def report(self, span: Span, now: float) -> Report:
         """Return the report of a span, all but for what NATS tells."""
-        facts, answers = ReportCounts(self._engine, self._current.graph).read(span.begin, span.end)
+        counts = ReportCounts(self._engine, self._current.graph)
         within = {"begin": span.begin, "end": span.end}
-        with reading(self._engine) as connection:
+        with one_moment(self._engine), reading(self._engine) as connection:
+            facts, answers = counts.read(span.begin, span.end)
             return Report(
                 begin=instant_of(span.begin),
                 end=instant_of(span.end),

@@ -40,7 +40,7 @@ from batuta.conductor.decisions.causes import (
 )
 from batuta.conductor.decisions.circuits import Circuit
 from batuta.conductor.decisions.holds import Hold, holding
-from batuta.graph import Approval
+from batuta.graph import Approval, Graph
 from batuta.messaging import ProcessingState as State
 from batuta.messaging.processings import instant_of
 from batuta.service.database import reading
@@ -119,10 +119,20 @@ class WhyViews:
         self._campaigns = CampaignViews(events.engine)
         self._events = events
         self._views = events.views
-        self._graph = events.graph
+
+    @property
+    def _graph(self) -> Graph:
+        return self._events.graph
 
     def why(self, product: str, obs_id: str) -> WhyDetail:
-        """Explain why `product` of `obs_id` was, or was not, made. The graph has `product`."""
+        """Explain why `product` of `obs_id` was, or was not, made. The graph has `product`.
+
+        All that it says is of one moment.
+        """
+        with self._events.one_moment():
+            return self._why(product, obs_id)
+
+    def _why(self, product: str, obs_id: str) -> WhyDetail:
         why = self._views.why(product, obs_id)
         facts = self._facts(obs_id, why.available)
         if why.processings:  # also of what the graph does not have any more
