@@ -22,7 +22,7 @@ from batuta.cluster.tasks import Scattered
 from batuta.profiling.capture.layout import LOGS_FOLDER, PROFILE_FOLDER
 
 RESULTS_FOLDER: Final = "tmp_save_disk"
-MIN_LIFE_S: Final = 1.0
+MIN_LIFE_S: Final = 3.0
 """For how long a worker runs tasks at least, where `max_tasks_per_worker` is not given."""
 
 
