@@ -6,7 +6,7 @@ import socket
 from base64 import b64encode
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,9 @@ import sqlalchemy as sa
 
 from batuta.sdb import SdbSettings
 from batuta.sdb.service import open_sdb
+from batuta.sdb.store import object_path
 from batuta.sdb.tables import MIGRATIONS, UPLOADS
+from batuta.sdb.uploads.records import UploadRecords
 from batuta.service.database import open_database
 from batuta.service.scopes import Scope
 from batuta.service.token_file import add_token
@@ -222,6 +224,36 @@ def test_what_was_complete_and_not_imported_is_imported_when_it_is_asked_for(
         assert [each["sha256"] for each in listed(tus)] == [DIGEST]
         assert tus.get(path).json()["stored"]["version"] == 1
     assert partial_files(settings) == []
+
+
+def test_what_was_stored_and_not_recorded_keeps_no_second_name(
+    make_settings: MakeSettings, store_folder: Path
+) -> None:
+    """As after a kill between the name in the store and the record: renaming does nothing then."""
+    settings = make_settings()
+    with serving(open_sdb, settings) as url, httpx.Client(base_url=url, timeout=60) as tus:
+        path = create(tus, len(CONTENT), sha256=DIGEST)
+        append(tus, path, 0, CONTENT[:MIB])
+        [file] = partial_files(settings)
+        file.write_bytes(CONTENT)
+        (store_folder / object_path(DIGEST)).hardlink_to(file)
+        execute(settings, sa.update(UPLOADS).values(received=len(CONTENT)))
+        assert offset_of(tus, path) == len(CONTENT)
+        assert [each["sha256"] for each in listed(tus)] == [DIGEST]
+        assert partial_files(settings) == []
+
+
+def test_a_list_of_uploads_does_not_read_their_pictures(
+    tus: httpx.Client, settings: SdbSettings
+) -> None:
+    path = create(tus, len(CONTENT))
+    assert tus.put(f"{path}/quicklook", content=picture("PNG")).status_code == 204
+    with open_database(settings.database_url, MIGRATIONS) as engine:
+        records = UploadRecords(engine)
+        one = records.find(path.rpartition("/")[2])
+        assert one is not None
+        assert one.quicklook == picture("PNG")
+        assert records.find_all(None, None) == [replace(one, quicklook=None)]
 
 
 def test_bytes_that_the_disk_may_not_have_are_sent_again(settings: SdbSettings) -> None:

@@ -91,8 +91,8 @@ class MultiprocessingConfig(CommonConfig):
     max_tasks_per_worker: PositiveInt = 10
     """Jobs after which a worker is renewed; tasks that are fused into one job count once.
 
-    Where the key is not given, once it has worked for three seconds too: renewing it costs as much as
-    many short ones, and the memory limit bounds what leaks in between."""
+    Where the key is not given, once it has worked for three seconds too: renewing it costs as much
+    as many short ones, and the memory limit bounds what leaks in between."""
     dump_to_disk: StrictBool = True
     """Whether results are stored under the output folder rather than in memory."""
     per_job_timeout: PositiveNumber = 600

@@ -116,6 +116,8 @@ class PartialFile:
             self.path.replace(target)
             return
         second.replace(target)
+        # Where the target is this file already, renaming leaves both names, as POSIX has it.
+        second.unlink(missing_ok=True)
 
     def remove(self) -> None:
         """Delete its name."""

@@ -136,19 +136,22 @@ class UploadRecords:
         return UploadRecord(**row._mapping) if row is not None else None
 
     def find_all(self, owner: str | None, fingerprint: str | None) -> list[UploadRecord]:
-        """Return the uploads of an owner, the newest first, some of them if there are many."""
-        query = sa.select(UPLOADS).where(UPLOADS.c.owner.is_not_distinct_from(owner))
+        """Return the uploads of an owner, the newest first, some of them if there are many.
+
+        Without their pictures: together they may be large.
+        """
+        query = sa.select(*_BESIDES_PICTURES).where(UPLOADS.c.owner.is_not_distinct_from(owner))
         if fingerprint is not None:
             query = query.where(UPLOADS.c.fingerprint == fingerprint)
         query = query.order_by(UPLOADS.c.expires.desc()).limit(MAX_LISTED)
         with reading(self._engine) as connection:
             return [UploadRecord(**row._mapping) for row in connection.execute(query)]
 
-    def find_expired(self, now: datetime) -> list[UploadRecord]:
-        """Return some of those that may not be resumed any more. It blocks."""
-        query = sa.select(UPLOADS).where(UPLOADS.c.expires < now).limit(MAX_COLLECTED)
+    def find_expired(self, now: datetime) -> list[str]:
+        """Return the names of some of those that may not be resumed any more. It blocks."""
+        query = sa.select(_ID).where(UPLOADS.c.expires < now).limit(MAX_COLLECTED)
         with reading(self._engine) as connection:
-            return [UploadRecord(**row._mapping) for row in connection.execute(query)]
+            return list(connection.scalars(query))
 
     def known_among(self, upload_ids: list[str]) -> set[str]:
         """Return those of some names that have a record. It blocks."""
@@ -190,6 +193,7 @@ def delete_upload(connection: sa.Connection, upload_id: str) -> None:
 
 
 _ID: Final[sa.ColumnElement[str]] = UPLOADS.c.id
+_BESIDES_PICTURES: Final = [each for each in UPLOADS.c if each.name != "quicklook"]
 _COUNT: Final = sa.select(sa.func.count()).select_from(UPLOADS).where(UPLOADS.c.version.is_(None))
 
 

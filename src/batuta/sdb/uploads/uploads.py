@@ -222,11 +222,11 @@ class Uploads:
 
     async def collect(self) -> None:
         """Delete uploads that have expired, and files that are older than any that could go on."""
-        for record in await run_in_threadpool(self._records.find_expired, utc_now()):
-            if self._turns.is_taken(record.id):
+        for upload_id in await run_in_threadpool(self._records.find_expired, utc_now()):
+            if self._turns.is_taken(upload_id):
                 continue
-            async with self._turns.take(record.id) as turn:
-                found = await run_in_threadpool(self._records.find, record.id)
+            async with self._turns.take(upload_id) as turn:
+                found = await run_in_threadpool(self._records.find, upload_id)
                 if found is None or found.expires >= utc_now():
                     continue
                 try:
