@@ -300,9 +300,9 @@ def test_a_failed_processing_asked_for_again_has_all_its_attempts(
 ) -> None:
     harness = open_ledger(graph_of(["A"], {"B": {"m_input": ["A"], "max_attempts": 1}}))
     (request,) = harness.on_data(("A", "o1", 1))
-    assert harness.ledger.operations.retry(request.processing_id) is None
+    assert harness.ledger.operations.retry(request.processing_id).changed is False
     harness.report(request, State.FAILED, error="broken")
-    assert harness.ledger.operations.retry(request.processing_id) is not None
+    assert harness.ledger.operations.retry(request.processing_id).changed
     (again,) = harness.ledger.take_due(UNLIMITED)
     assert (again.processing_id, again.attempt) == (request.processing_id, 2)
 

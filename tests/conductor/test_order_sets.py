@@ -224,9 +224,9 @@ def test_what_follows_inherits_the_class_that_was_given(open_ledger: OpenLedger)
     harness = open_ledger(graph_of(["A"], {"B": {"m_input": ["A"]}, "C": {"m_input": ["B"]}}))
     harness.take([Arrival("A", "o1", 1)], NOTHING)
     (waiting,) = harness.views.processings({}, 10, None).items
-    row = harness.ledger.operations.reprioritize(waiting.id, AS_ALERT, "a transient", ALICE)
-    assert row is not None
-    assert harness.ledger.operations.reprioritize(waiting.id, AS_ALERT, None, ALICE) is None
+    operations = harness.ledger.operations
+    assert operations.reprioritize(waiting.id, AS_ALERT, "a transient", ALICE).changed
+    assert not operations.reprioritize(waiting.id, AS_ALERT, None, ALICE).changed
     (request,) = harness.ledger.take_due(UNLIMITED)
     harness.make(request, "B", 1)
     (following,) = harness.views.processings({"product": "C"}, 10, None).items

@@ -8,10 +8,18 @@ import httpx
 import pytest
 from fastapi import Depends
 
+from batuta.conductor.database.operations.operator_actions import (
+    Answered,
+    LacksInputsError,
+    NotInGraphError,
+)
 from batuta.conductor.database.orders import OrderView, OrderViews
 from batuta.conductor.database.views.event_views import EventViews
 from batuta.conductor.database.views.late_views import LateViews
 from batuta.conductor.database.views.why_views import WhyViews
+from batuta.conductor.decisions.commands import Urgency
+from batuta.conductor.decisions.differences import Difference, DifferenceKind
+from batuta.messaging import ProcessingState as State
 from batuta.messaging.processings import instant_of
 from batuta.service.access_tokens import AccessTokens
 from batuta.service.app import AppConfig, create_app
@@ -68,9 +76,56 @@ def test_each_command_names_who_gave_it_in_the_list_and_in_why(open_ledger: Open
 def test_what_changes_nothing_is_no_order(open_ledger: OpenLedger) -> None:
     harness = open_ledger(GRAPH)
     (request,) = harness.on_data(("A", "o1", 1))
-    assert harness.ledger.operations.retry(request.processing_id, None, ALICE) is None
+    assert harness.ledger.operations.retry(request.processing_id, None, ALICE).changed is False
     assert harness.ledger.operations.cancel("nowhere", None, ALICE) is None
     assert orders(harness) == []
+
+
+def test_a_refusal_is_for_the_state_in_which_the_order_found_it(open_ledger: OpenLedger) -> None:
+    harness = open_ledger(GRAPH)
+    (request,) = harness.on_data(("A", "o1", 1))
+    operations = harness.ledger.operations
+    again = operations.retry(request.processing_id, None, ALICE)
+    urgent = operations.reprioritize(request.processing_id, Urgency(priority=5), None, ALICE)
+    # What becomes of it next is nothing to what was answered.
+    harness.report(request, State.FAILED, error="broken")
+    for answered in (again, urgent):
+        assert answered.row is not None
+        assert (answered.row.state, answered.changed) == (State.REQUESTED, False)
+    assert operations.retry("nowhere", None, ALICE) == Answered(None, changed=False)
+
+
+def test_what_was_withdrawn_before_an_order_to_make_something_of_it_is_not_taken_for_there(
+    open_ledger: OpenLedger,
+) -> None:
+    harness = open_ledger(GRAPH)
+    harness.on_data(("A", "o1", 1))
+    # Whoever orders has seen that it is available.
+    assert harness.views.why("B", "o1").available == {"A": 1}
+    withdrawn = Difference(
+        kind=DifferenceKind.WITHDRAWN, product="A", obs_id="o1", recorded=1, reason="noise"
+    )
+    harness.ledger.operations.correct([withdrawn])
+    before = harness.views.processings({}, 10, None).items
+    with pytest.raises(
+        LacksInputsError, match="B of o1: inputs that it needs are not available: A"
+    ):
+        harness.ledger.operations.make("B", "o1", None, ALICE)
+    assert harness.views.processings({}, 10, None).items == before
+    assert orders(harness) == []
+
+
+def test_what_another_graph_dropped_meanwhile_is_not_made_and_said_so(
+    open_ledger: OpenLedger,
+) -> None:
+    harness = open_ledger(GRAPH)
+    harness.on_data(("A", "o1", 1))
+    harness.versions.apply(graph_of(["A"], {"C": {"m_input": ["A"]}}), ALICE)
+    with pytest.raises(NotInGraphError, match="B is not made by version 2 of the graph, now in"):
+        harness.ledger.operations.make("B", "o1", None, ALICE)
+    with pytest.raises(NotInGraphError, match="product 'X': not in the graph"):
+        harness.ledger.operations.make("X", "o1", None, ALICE)
+    assert [each.command for each in orders(harness)] == ["graph apply"]
 
 
 def test_what_takes_longer_than_a_transaction_is_recorded_before_and_tells_how_far_it_came(

@@ -3,7 +3,12 @@
 import asyncio
 from http import HTTPStatus
 
-from batuta.conductor.database.graphs.dropped_products import last_with, why_not_made
+from batuta.conductor.database.operations.operator_actions import (
+    Answered,
+    LacksInputsError,
+    NotInGraphError,
+)
+from batuta.conductor.database.records import Row
 from batuta.conductor.database.views.observations import (
     ConductorProcessing,
     Views,
@@ -17,7 +22,6 @@ from batuta.conductor.routes.common import (
 from batuta.conductor.routes.components import Components
 from batuta.errors import one_line
 from batuta.service.client import ServiceError
-from batuta.service.database import reading
 from batuta.service.operators import Operator
 from batuta.service.problems import ProblemError
 
@@ -32,11 +36,15 @@ class ProcessingOrders:
 
     async def make(self, order: Order, by: Operator) -> ConductorProcessing:
         """Request a product."""
-        await asyncio.to_thread(_check_order, self._components, order)
         operations = self._dispatcher.ledger.operations
-        row = await self._dispatcher.write(
-            operations.make, order.product, order.obs_id, order.work_class, by
-        )
+        try:
+            row = await self._dispatcher.write(
+                operations.make, order.product, order.obs_id, order.work_class, by
+            )
+        except LacksInputsError as exc:
+            raise ProblemError(HTTPStatus.CONFLICT, str(exc), lacks=exc.absent) from exc
+        except NotInGraphError as exc:
+            raise _not_in_graph(exc) from exc
         self._dispatcher.wake()
         return self._views.processing_of(row)
 
@@ -54,19 +62,17 @@ class ProcessingOrders:
         self, processing_id: str, reason: str | None, by: Operator
     ) -> ConductorProcessing:
         """Renew the attempts of a processing."""
-        found = await asyncio.to_thread(find_processing, self._views, processing_id)
-        row = await self._dispatcher.write(
-            self._dispatcher.ledger.operations.retry, processing_id, reason, by
-        )
-        if row is None:
-            why = await asyncio.to_thread(_why_not_made, self._components, found.product)
-            if why is not None:
-                raise ProblemError(HTTPStatus.CONFLICT, f"processing {processing_id}: {why}")
-            raise ProblemError(
-                HTTPStatus.CONFLICT,
-                f"processing {processing_id} is {found.state} "
-                "(only what failed, was cancelled or waits to be retried can be retried)",
+        operations = self._dispatcher.ledger.operations
+        answered = await self._dispatcher.write(operations.retry, processing_id, reason, by)
+        row = await self._recorded(processing_id, answered)
+        if not answered.changed:
+            detail = answered.problem or (
+                f"processing {processing_id} is {row.state} "
+                "(only what failed, was cancelled or waits to be retried can be retried)"
             )
+            if answered.problem is not None:
+                detail = f"processing {processing_id}: {detail}"
+            raise ProblemError(HTTPStatus.CONFLICT, detail)
         self._dispatcher.wake()
         return self._views.processing_of(row)
 
@@ -75,18 +81,23 @@ class ProcessingOrders:
     ) -> ConductorProcessing:
         """Change the class or the priority of a processing."""
         operations = self._dispatcher.ledger.operations
-        row = await self._dispatcher.write(
+        answered = await self._dispatcher.write(
             operations.reprioritize, processing_id, body.urgency(), body.reason, by
         )
-        found = await asyncio.to_thread(find_processing, self._views, processing_id)
-        if row is None and found.state not in TO_BE_MADE:
+        row = await self._recorded(processing_id, answered)
+        if not answered.changed and row.state not in TO_BE_MADE:
             raise ProblemError(
                 HTTPStatus.CONFLICT,
-                f"processing {processing_id} is {found.state} "
+                f"processing {processing_id} is {row.state} "
                 "(only what is to be requested can be reprioritized)",
             )
         self._dispatcher.wake()
-        return found
+        return self._views.processing_of(row)
+
+    async def _recorded(self, processing_id: str, answered: Answered) -> Row:
+        if answered.row is None:
+            raise await asyncio.to_thread(_not_found, self._views, processing_id)
+        return answered.row
 
 
 def find_processing(views: Views, processing_id: str) -> ConductorProcessing:
@@ -99,35 +110,20 @@ def find_processing(views: Views, processing_id: str) -> ConductorProcessing:
     """
     found = views.processing(processing_id)
     if found is None:
-        dropped = views.has_dropped()
-        hint = " (or its record was dropped: batuta why PRODUCT OBS_ID tells)" if dropped else ""
-        raise ProblemError(HTTPStatus.NOT_FOUND, f"processing {processing_id!r}: not found{hint}")
+        raise _not_found(views, processing_id)
     return found
 
 
-def _check_order(components: Components, order: Order) -> None:
-    graph = components.graph
-    if order.product not in graph.products:
-        with reading(components.events.engine) as connection:
-            dropped = last_with(connection, components.current_graph, order.product)
-        why = None if dropped is None else _why_not_made(components, order.product)
-        if why is not None and order.product not in graph.inputs:
-            raise ProblemError(HTTPStatus.NOT_FOUND, why, known=sorted(graph.products))
-        raise unknown_product(graph, order.product)
-    available = components.views.why(order.product, order.obs_id).available
-    absent = list(graph.products[order.product].lacks(available))
-    if absent:
-        raise ProblemError(
-            HTTPStatus.CONFLICT,
-            f"{order.product} of {order.obs_id}: inputs that it needs are not available: "
-            f"{', '.join(absent)}",
-            lacks=absent,
-        )
+def _not_found(views: Views, processing_id: str) -> ProblemError:
+    dropped = views.has_dropped()
+    hint = " (or its record was dropped: batuta why PRODUCT OBS_ID tells)" if dropped else ""
+    return ProblemError(HTTPStatus.NOT_FOUND, f"processing {processing_id!r}: not found{hint}")
 
 
-def _why_not_made(components: Components, product: str) -> str | None:
-    with reading(components.events.engine) as connection:
-        return why_not_made(connection, components.current_graph, product)
+def _not_in_graph(exc: NotInGraphError) -> ProblemError:
+    if exc.why is None or exc.product in exc.graph.inputs:
+        return unknown_product(exc.graph, exc.product)
+    return ProblemError(HTTPStatus.NOT_FOUND, exc.why, known=sorted(exc.graph.products))
 
 
 async def _cancel_at_provider(components: Components, before: ProcessingRecord) -> None:

@@ -279,6 +279,10 @@ class ClaimStore(ReadsGraph):
             claim = replace(claim, again=claim.again + 1)
         return claim
 
+    def lacking(self, connection: sa.Connection, product: Product, obs_id: str) -> tuple[str, ...]:
+        """Return the inputs that are not available and keep a product from being made."""
+        return product.lacks(self._available(connection, [obs_id])[obs_id])
+
     def find_retrying(self, connection: sa.Connection, product: Product, obs_id: str) -> str | None:
         """Return the processing of a product, of the inputs of now, that waits to be retried."""
         versions = self._available(connection, [obs_id])[obs_id]

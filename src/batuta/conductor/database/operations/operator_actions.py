@@ -1,6 +1,7 @@
 """What an operator may do: make, retry, cancel, reprioritize, correct what was believed."""
 
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 
 import sqlalchemy as sa
 
@@ -13,6 +14,7 @@ from batuta.conductor.database.claiming.withdrawals import (
     withdraw_version,
 )
 from batuta.conductor.database.current_graph import CurrentGraph, ReadsGraph
+from batuta.conductor.database.graphs.dropped_products import last_with, why_not_made
 from batuta.conductor.database.history import record_order
 from batuta.conductor.database.holds.held_work import hold_again
 from batuta.conductor.database.operations.orders_executed import OrderExecution
@@ -25,9 +27,66 @@ from batuta.conductor.decisions.commands import NO_OTHER_URGENCY, Urgency, remak
 from batuta.conductor.decisions.differences import Difference, DifferenceKind
 from batuta.conductor.decisions.order_sets import Ordered, SetCommand
 from batuta.conductor.decisions.processing_record import AT_PROVIDER, ProcessingRecord
+from batuta.errors import BatutaError
+from batuta.graph import Graph, Product
 from batuta.service.operators import UNNAMED, Operator
 from batuta.stages import Stage, stage_of
 from batuta.work_classes import WorkClass
+
+
+class NotInGraphError(BatutaError):
+    """A product that the graph in force does not make.
+
+    Attributes
+    ----------
+    product : str
+        Its name.
+    graph : Graph
+        The graph by which it was refused.
+    why : str or None
+        Which version has dropped it, in one line; None if none ever made it.
+    """
+
+    def __init__(self, product: str, graph: Graph, why: str | None) -> None:
+        super().__init__(why or f"product {product!r}: not in the graph")
+        self.product = product
+        self.graph = graph
+        self.why = why
+
+
+class LacksInputsError(BatutaError):
+    """A product that cannot be made, since inputs that it needs are not available.
+
+    Attributes
+    ----------
+    absent : list of str
+        These inputs.
+    """
+
+    def __init__(self, product: str, obs_id: str, absent: Sequence[str]) -> None:
+        super().__init__(
+            f"{product} of {obs_id}: inputs that it needs are not available: {', '.join(absent)}"
+        )
+        self.absent = list(absent)
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """What became of an order for one processing, in the transaction that carried it out, or not.
+
+    Attributes
+    ----------
+    row : Row or None
+        The processing as it is then; None if none of that id is recorded.
+    changed : bool
+        Whether the order has changed it.
+    problem : str or None
+        Why the graph in force forbids it, in one line, where it does.
+    """
+
+    row: Row | None
+    changed: bool
+    problem: str | None = None
 
 
 class Operations(ReadsGraph):
@@ -66,16 +125,22 @@ class Operations(ReadsGraph):
 
         Raises
         ------
-        KeyError
+        NotInGraphError
             If the graph has no such product.
+        LacksInputsError
+            If it cannot be made from what is available; nothing is recorded.
         """
         now = self._clock()
         with self._engine.begin() as connection:
+            # Locked: an input that is withdrawn from now on finds what is claimed here.
             self._restore(connection, [obs_id])
+            definition = self._definition(connection, product)
+            if absent := self._claims.lacking(connection, definition, obs_id):
+                raise LacksInputsError(product, obs_id, absent)
             of_class = {} if work_class is None else {"class": work_class}
             about = {"product": product, "obs_id": obs_id, **of_class}
             record_command(connection, by, now, "make", about)
-            waiting = self._claims.find_retrying(connection, self._graph.products[product], obs_id)
+            waiting = self._claims.find_retrying(connection, definition, obs_id)
             reason = "made by hand, while it waited to be retried"
             row = None
             if waiting is not None:
@@ -84,22 +149,26 @@ class Operations(ReadsGraph):
                 row = self._carry_out(connection, ordered, by, waiting)
             if row is not None:
                 return row
-            made = self._claims.claim_manually(
-                connection, self._graph.products[product], obs_id, now, work_class
-            )
+            made = self._claims.claim_manually(connection, definition, obs_id, now, work_class)
             record_order(connection, [record_of(made)], now, BY_HAND, None, by)
             return made
 
     def retry(
         self, processing_id: str, reason: str | None = None, by: Operator = UNNAMED
-    ) -> Row | None:
-        """Renew the attempts of what failed, was cancelled or is retried; None for any other."""
+    ) -> Answered:
+        """Renew the attempts of what failed, was cancelled or is retried; not those of any other.
+
+        Where the graph in force does not make it, that is the problem which is told.
+        """
         ordered = self._ordered(SetCommand.RETRY, by, reason)
         with self._engine.begin() as connection:
             row = self._carry_out(connection, ordered, by, processing_id)
             if row is not None:
                 record_command(connection, by, ordered.at, "retry", _about(row), reason)
-            return row
+                return Answered(row, changed=True)
+            row = _row(connection, processing_id)
+            why = None if row is None else why_not_made(connection, self._current, row.product)
+        return Answered(row, changed=False, problem=why)
 
     def reprioritize(
         self,
@@ -107,15 +176,16 @@ class Operations(ReadsGraph):
         urgency: Urgency,
         reason: str | None = None,
         by: Operator = UNNAMED,
-    ) -> Row | None:
-        """Change the class or the priority of a processing; return None if that changes nothing."""
+    ) -> Answered:
+        """Change the class or the priority of a processing that is to be made."""
         ordered = self._ordered(SetCommand.REPRIORITIZE, by, reason, urgency)
         with self._engine.begin() as connection:
             row = self._carry_out(connection, ordered, by, processing_id)
             if row is not None:
                 about = {**_about(row), "to": urgency.given}
                 record_command(connection, by, ordered.at, "reprioritize", about, reason)
-            return row
+                return Answered(row, changed=True)
+            return Answered(_row(connection, processing_id), changed=False)
 
     def cancel(
         self, processing_id: str, reason: str | None, by: Operator = UNNAMED
@@ -135,6 +205,14 @@ class Operations(ReadsGraph):
             for before in changed:
                 record_command(connection, by, ordered.at, "cancel", _about(before), reason)
         return changed[0] if changed else None
+
+    def _definition(self, connection: sa.Connection, product: str) -> Product:
+        definition = self._graph.products.get(product)
+        if definition is not None:
+            return definition
+        dropped = last_with(connection, self._current, product) is not None
+        why = why_not_made(connection, self._current, product) if dropped else None
+        raise NotInGraphError(product, self._graph, why)
 
     def _ordered(
         self,
@@ -220,6 +298,11 @@ class Operations(ReadsGraph):
             write_changes(connection, [(before, self._current.decided(after))])
         else:
             connection.execute(sa.delete(table).where(table.c.id == processing_id))
+
+
+def _row(connection: sa.Connection, processing_id: str) -> Row | None:
+    query = sa.select(table).where(table.c.id == processing_id)
+    return connection.execute(query).one_or_none()
 
 
 def _about(row: Row | ProcessingRecord) -> dict[str, str]:
