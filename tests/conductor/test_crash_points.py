@@ -202,7 +202,7 @@ def graph(orchestra: Orchestra) -> Callable[[], None]:
 
     def apply_and_settle() -> None:
         if not applied:
-            applied.append(orchestra.harness.versions.apply(more, ANA).number)
+            applied.append(orchestra.harness.versions.apply(more, ANA).version.number)
         found = orchestra.harness.versions.unsettled()
         if found is not None:
             orchestra.harness.ledger.settle(found.number, found.after, found.work_class)

@@ -50,11 +50,11 @@ def test_a_conductor_starts_with_the_version_that_is_in_force(open_ledger: OpenL
 
 def test_versions_are_kept_with_who_when_and_why(open_ledger: OpenLedger) -> None:
     harness = open_ledger(ONE)
-    assert harness.versions.apply(TWO, ANA, "adds C").number == 2
+    assert harness.versions.apply(TWO, ANA, "adds C").version.number == 2
     assert harness.current.graph == TWO
     # What is in force already is no new version.
-    assert harness.versions.apply(TWO, BEN).by == "operator ana"
-    assert harness.versions.apply(ONE, BEN, "back to version 1").number == 3
+    assert harness.versions.apply(TWO, BEN).version.by == "operator ana"
+    assert harness.versions.apply(ONE, BEN, "back to version 1").version.number == 3
     page = harness.versions.page(2, None)
     assert [(each.number, each.by, each.note, each.in_force) for each in page.items] == [
         (3, "operator ben", "back to version 1", True),
@@ -95,6 +95,17 @@ def test_a_graph_that_is_put_in_force_decides_for_all_conductors_of_a_database(
     first.versions.apply(TWO, ANA)
     assert [each.product for each in second.on_data(("A", "o1", 1))] == ["B", "C"]
     assert second.current.number == 2
+
+
+def test_a_graph_that_another_conductor_has_put_in_force_is_not_told_again(
+    open_ledger: OpenLedger,
+) -> None:
+    first, second = open_ledger(ONE), open_ledger(ONE)
+    assert first.versions.apply(TWO, ANA).is_new
+    # It knows version 1 until it decides something.
+    assert second.current.number == 1
+    again = second.versions.apply(TWO, BEN)
+    assert (again.version.number, again.is_new) == (2, False)
 
 
 def test_a_provider_that_is_gone_is_known_to_those_that_follow_what_it_was_asked_for(

@@ -26,7 +26,7 @@ MORE = graph_of(
 
 
 def apply(harness: Harness, graph: Graph, *, settled: bool = True) -> int:
-    number = harness.versions.apply(graph, ANA).number
+    number = harness.versions.apply(graph, ANA).version.number
     if settled:
         settle(harness)
     return number

@@ -10,7 +10,12 @@ from typing import Final
 import sqlalchemy as sa
 
 from batuta.conductor.database.graphs.graph_preview import GraphPreview, PreviewCounter
-from batuta.conductor.database.graphs.graph_versions import GraphVersion, GraphVersions, Unsettled
+from batuta.conductor.database.graphs.graph_versions import (
+    Applied,
+    GraphVersion,
+    GraphVersions,
+    Unsettled,
+)
 from batuta.conductor.dispatch.dispatcher import Dispatcher
 from batuta.conductor.reconciliation import Reconciler, mend
 from batuta.graph import Graph
@@ -75,21 +80,21 @@ class GraphChanger:
         note: str | None = None,
         work_class: WorkClass | None = None,
         instead_of: int | None = None,
-    ) -> GraphVersion:
+    ) -> Applied:
         """Put a graph in force, and return the version that it is: see `GraphVersions.apply`.
 
         What it starts, and sets aside, follows in the background.
         """
-        before = self.versions.current.number
-        version = await self._dispatcher.write(
+        applied: Applied = await self._dispatcher.write(
             self.versions.apply, graph, by, note, work_class, instead_of
         )
-        if version.number != before:
+        version = applied.version
+        if applied.is_new:
             LOG.info("version %d of the graph is in force, by %s", version.number, version.by)
             self._tell(version)
         self._wakeup.set()
         self._dispatcher.wake()
-        return version
+        return applied
 
     async def preview(self, new: Graph, old: Graph | None = None) -> GraphPreview:
         """Return what a graph would change now, changing nothing.

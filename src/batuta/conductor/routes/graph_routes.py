@@ -108,15 +108,14 @@ def _add_changes(router: ServiceRouter, changer: GraphChanger) -> None:
         note = order.note
         if order.version is not None:
             note = note or f"back to version {order.version}"
-        before = versions.current.number
         try:
             applied = await changer.apply(chosen, by, note, order.work_class, order.instead_of)
         except NotInForceError as exc:
             raise ProblemError(HTTPStatus.CONFLICT, str(exc)) from exc
-        if applied.number == before:
+        if not applied.is_new:
             response.status_code = HTTPStatus.OK
-        response.headers["Location"] = f"/graph/versions/{applied.number}"
-        return applied
+        response.headers["Location"] = f"/graph/versions/{applied.version.number}"
+        return applied.version
 
     @router.post("/preview", responses=_UNKNOWN | problem_responses(HTTPStatus.BAD_GATEWAY))
     async def preview(order: PreviewOrder) -> GraphPreview:

@@ -96,6 +96,14 @@ class Unsettled:
     settled: Graph | None
 
 
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """The version in force once a graph was applied; `is_new` unless it was in force before."""
+
+    version: GraphVersion
+    is_new: bool
+
+
 class GraphVersions:
     """Reads and adds versions; what adds one is one transaction.
 
@@ -123,7 +131,7 @@ class GraphVersions:
         note: str | None = None,
         work_class: WorkClass | None = None,
         instead_of: int | None = None,
-    ) -> GraphVersion:
+    ) -> Applied:
         """Put a graph in force; the one that is in force already stays the version that it is.
 
         To be called where the conductor writes: between two of its transactions.
@@ -145,14 +153,15 @@ class GraphVersions:
             if instead_of is not None and instead_of != number:
                 raise NotInForceError(instead_of, number)
             in_force = graph_of(_row(connection, number))
-            if in_force.digest != graph.digest:
+            is_new = in_force.digest != graph.digest
+            if is_new:
                 number += 1
                 _add(connection, number, graph, now, by.label, note, work_class)
                 _drop_deadlines(connection, in_force, graph)
                 record_command(connection, by, now, "graph apply", {"version": number}, note)
             row = _row(connection, number)
         self.current.replace(graph, number)
-        return _view(row, number)
+        return Applied(_view(row, number), is_new=is_new)
 
     def latest(self) -> GraphVersion:
         """Return the version in force."""
