@@ -32,6 +32,7 @@ from tests.sdb.test_imports import NAMED, post, stored_files
 from tests.support.buckets import Bucket, open_bucket
 from tests.support.databases import new_postgresql_database
 from tests.support.disks import unwritable
+from tests.support.interleaving import changed_after
 from tests.support.services import serving
 from tests.support.waiting import eventually, eventually_sync
 
@@ -252,6 +253,47 @@ async def test_announcements_that_nats_has_do_not_wait_though_they_cannot_be_del
         await eventually(is_told)
         assert announcer.problem() is None
         announcing.cancel()
+
+
+class _Delayed(Committer):
+    """Commits nothing before it may."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        super().__init__(engine)
+        self.may = asyncio.Event()
+
+    async def commit(self, write: Callable[[sa.Connection], T]) -> T:
+        await self.may.wait()
+        return await super().commit(write)
+
+
+@pytest.mark.parametrize("ask", ["problem", "length", "oldest_age_s"])
+async def test_announcements_that_are_deleted_while_the_outbox_is_looked_at_do_not_wait(
+    database_url: str, bus: Bus, ask: str
+) -> None:
+    recorded = utc_now() - timedelta(seconds=10 * MAX_AGE_S)
+    row = {"event_id": f"A/o/1@{recorded.isoformat()}", "event": {"product": "A", "obs_id": "o"}}
+    with open_database(database_url, MIGRATIONS) as engine:
+        with engine.begin() as connection:
+            connection.execute(sa.insert(OUTBOX), row)
+        async with _Delayed(engine) as committer:
+            announcer = Announcer(engine, committer, bus)
+            announcing = asyncio.create_task(announcer.run())
+
+            async def is_acknowledged() -> bool:
+                return bool(announcer._acknowledged)
+
+            await eventually(is_acknowledged)
+            loop = asyncio.get_running_loop()
+
+            def delete() -> None:
+                loop.call_soon_threadsafe(committer.may.set)
+                eventually_sync(lambda: not announcer._acknowledged)
+
+            with changed_after(engine, 1 + (engine.dialect.name == "sqlite"), delete) as is_deleted:
+                assert not await asyncio.to_thread(getattr(announcer, ask))
+            assert is_deleted()
+            announcing.cancel()
 
 
 def test_a_store_that_cannot_be_written_is_unhealthy(

@@ -5,6 +5,7 @@ import json
 import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -39,6 +40,8 @@ DELETE_AFTER_S: Final = 0.1
 
 One at once for each would compete for the disk, and for the interpreter, with what consumers ask
 about the announcement."""
+MAX_IN: Final = 500
+"""Values in one ``IN``: databases have a limit."""
 MAX_FRESH: Final = 4096
 """Announcements that wait in memory; if there are more, the outbox is read."""
 
@@ -193,32 +196,33 @@ class Announcer:
 
     def length(self) -> int:
         """Return the number of announcements not published yet; `MAX_COUNTED` if there are more."""
-        with reading(self._engine) as connection:
-            rows = connection.scalar(_COUNT) or 0
-        return max(rows - len(self._acknowledged), 0)
+        with self._reading() as (connection, acknowledged):
+            return _count_waiting(connection, acknowledged)
 
     def oldest_age_s(self) -> float:
         """Return how long the oldest announcement has waited, in seconds; 0 if none does."""
-        with reading(self._engine) as connection:
-            # Those that are acknowledged are there until they are deleted, and wait for nothing.
-            several = sa.select(OUTBOX.c.event_id).order_by(OUTBOX.c.id)
-            several = several.limit(len(self._acknowledged) + 1)
-            known = connection.scalars(several).all()
-        oldest = next((each for each in known if each not in self._acknowledged), None)
-        if oldest is None:
-            return 0.0
-        recorded = datetime.fromisoformat(oldest.rpartition("@")[2])
-        return max((utc_now() - recorded).total_seconds(), 0.0)
+        with self._reading() as (connection, acknowledged):
+            return _oldest_age_s(connection, acknowledged)
 
     def problem(self) -> str | None:
         """Return in one line how long announcements have waited, if it is too long. It blocks."""
         try:
-            age_s = self.oldest_age_s()
+            with self._reading() as (connection, acknowledged):
+                age_s = _oldest_age_s(connection, acknowledged)
+                if age_s <= MAX_AGE_S:
+                    return None
+                number = _count_waiting(connection, acknowledged)
         except UNAVAILABLE:
             return None  # that is said of the database
-        if age_s <= MAX_AGE_S:
-            return None
-        return f"the oldest of {self.length()} waits for {age_s:.0f} s"
+        return f"the oldest of {number} waits for {age_s:.0f} s"
+
+    @contextmanager
+    def _reading(self) -> Iterator[tuple[sa.Connection, Mapping[str, int]]]:
+        # Copied first: what was acknowledged, and is deleted and forgotten while the outbox is
+        # read, is not taken for one that waits.
+        acknowledged = self._acknowledged.copy()
+        with reading(self._engine) as connection:
+            yield connection, acknowledged
 
     async def _reconnected(self) -> None:
         self.wake()
@@ -280,6 +284,27 @@ def _concurrent_batches(rows: Sequence[Announcement]) -> Iterator[list[Announcem
         instances.add(instance)
     if batch:
         yield batch
+
+
+def _count_waiting(connection: sa.Connection, acknowledged: Mapping[str, int]) -> int:
+    """Count the rows that are not `acknowledged`; those are there until they are deleted."""
+    rows = connection.scalar(_COUNT) or 0
+    ids, there = list(acknowledged.values()), 0
+    for start in range(0, len(ids), MAX_IN):
+        some = sa.select(OUTBOX.c.event_id).where(OUTBOX.c.id.in_(ids[start : start + MAX_IN]))
+        # SQLite gives the id of a row that was deleted to the next one.
+        there += sum(each in acknowledged for each in connection.scalars(some))
+    return max(rows - there, 0)
+
+
+def _oldest_age_s(connection: sa.Connection, acknowledged: Mapping[str, int]) -> float:
+    several = sa.select(OUTBOX.c.event_id).order_by(OUTBOX.c.id).limit(len(acknowledged) + 1)
+    known = connection.scalars(several).all()
+    oldest = next((each for each in known if each not in acknowledged), None)
+    if oldest is None:
+        return 0.0
+    recorded = datetime.fromisoformat(oldest.rpartition("@")[2])
+    return max((utc_now() - recorded).total_seconds(), 0.0)
 
 
 def _delete(rows: Sequence[Mapping[str, Any]], connection: sa.Connection) -> None:
