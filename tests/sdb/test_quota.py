@@ -1,5 +1,6 @@
 """Quotas: what would pass one is refused with 507, before it is read where that is known."""
 
+import itertools
 import json
 import shutil
 from collections import namedtuple
@@ -15,15 +16,25 @@ import sqlalchemy as sa
 from batuta.cli.app import run
 from batuta.cli.options import read_settings
 from batuta.errors import ConfigurationError
+from batuta.messaging import utc_now
 from batuta.sdb import SdbSettings
+from batuta.sdb.quota import Limits, Quota
 from batuta.sdb.service import open_sdb
 from batuta.sdb.tables import MIGRATIONS, PRODUCTS, QUICKLOOKS, USAGE
+from batuta.sdb.uploads.records import (
+    UploadRecord,
+    delete_upload,
+    insert_upload,
+    received_bytes,
+    update_upload,
+)
 from batuta.sdb.usage import total_bytes, wrong_usage
 from batuta.service.database import open_database
 from tests.sdb.archives import Archive, picture
 from tests.sdb.conftest import MakeSettings
 from tests.sdb.test_imports import kept, metric
 from tests.sdb.test_repeats import send_body, send_form
+from tests.support.interleaving import changed_after
 from tests.support.services import serving
 from tests.support.waiting import eventually_sync
 
@@ -119,6 +130,47 @@ def test_no_number_of_senders_passes_a_quota(limited: httpx.Client) -> None:
     # Some may be refused for others that were being received, and refused as well.
     assert set(statuses) == {201, 507}
     assert metric(limited, "batuta_sdb_stored_bytes") == statuses.count(201) * 80_000 <= QUOTA
+
+
+def test_an_upload_that_is_imported_while_another_is_looked_at_is_counted_once(
+    database_url: str, tmp_path: Path
+) -> None:
+    upload = UploadRecord(
+        id="first",
+        owner=None,
+        fingerprint=None,
+        length=60,
+        fields={},
+        received=60,
+        expires=utc_now(),
+        product="A",
+        obs_id="o1",
+    )
+
+    with open_database(database_url, MIGRATIONS) as engine:
+        quota = Quota(engine, Limits(total_bytes=100), tmp_path)
+
+        def wait_to_be_imported() -> None:
+            with engine.begin() as connection:
+                connection.execute(sa.delete(USAGE))
+                delete_upload(connection, upload.id)
+                assert insert_upload(connection, upload, at_most=1)
+
+        def be_imported() -> None:
+            with engine.begin() as connection:
+                connection.execute(sa.insert(USAGE), {"product": "A", "bytes": 60})
+                update_upload(connection, upload.id, version=1)
+
+        for number in itertools.count(1):
+            wait_to_be_imported()
+            with quota.receiving("A", 40) as reception:
+                reception.read_others = partial(received_bytes, besides="second")
+                with changed_after(engine, number, be_imported) as is_imported:
+                    reception.check()
+                assert reception.used.total_bytes + reception.others_bytes == 60
+            if not is_imported():
+                break
+        assert number > 2
 
 
 def test_health_says_when_a_quota_is_near(limited: httpx.Client) -> None:

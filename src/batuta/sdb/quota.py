@@ -7,7 +7,7 @@ or while it is received.
 
 import shutil
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -92,6 +92,14 @@ def read_usage(connection: sa.Connection, limits: Limits) -> Usage:
     return Usage(total_bytes(connection), of_products)
 
 
+ReadOthers = Callable[[sa.Connection], int]
+
+
+def nothing_received(_: sa.Connection) -> int:
+    """Return that no bytes of other uploads are waited for."""
+    return 0
+
+
 class Quota:
     """Refuses imports beyond limits, with those that are being received.
 
@@ -147,7 +155,8 @@ class Quota:
     def problem(self) -> str | None:
         """Return in one line which limit is near, if any."""
         try:
-            used = self._used()
+            with reading(self._engine) as connection:
+                used = read_usage(connection, self.limits)
         except UNAVAILABLE:
             return None  # that is said of the database
         limits = self.limits
@@ -178,7 +187,10 @@ class Quota:
         if not self.is_limited:
             return
         if not usage_known:
-            reception.used = self._used()
+            # In one moment: an upload that is imported meanwhile is there, or among the others.
+            with reading(self._engine) as connection:
+                reception.used = read_usage(connection, self.limits)
+                reception.others_bytes = reception.read_others(connection)
         free = self.free_bytes() if self.limits.free_bytes else None
         with self._lock:
             # Two that come together are looked at one after the other, with what was accepted.
@@ -204,10 +216,6 @@ class Quota:
             )
         return problem
 
-    def _used(self) -> Usage:
-        with reading(self._engine) as connection:
-            return read_usage(connection, self.limits)
-
 
 class Reception:
     """A file that is being received.
@@ -218,10 +226,10 @@ class Reception:
         Whose version it is, where that is known.
     size, written_bytes : int
         How large it is at least, and how much of it is on the disk.
-    others_bytes : int
-        What was received of uploads that are not complete, and in no record yet.
-    used : Usage
-        What was kept when it was looked at last.
+    read_others : callable
+        Reads what was received of uploads that are in no record yet, in bytes.
+    used, others_bytes : Usage, int
+        What was kept, and received of these, when it was looked at last.
     is_accepted : bool
         Whether it is to be received: it counts for others.
     may_repeat : bool
@@ -234,6 +242,7 @@ class Reception:
         self.product = product
         self.size = at_least
         self.written_bytes = 0
+        self.read_others: ReadOthers = nothing_received
         self.others_bytes = 0
         self.used = Usage(0, {})
         self.is_accepted = False

@@ -19,7 +19,7 @@ from batuta.sdb.metrics import SdbMetrics
 from batuta.sdb.new_product import NewProduct
 from batuta.sdb.outbox import Announcement
 from batuta.sdb.quicklook_records import NewQuicklook
-from batuta.sdb.quota import Quota, Reception
+from batuta.sdb.quota import Quota, ReadOthers, Reception, nothing_received
 from batuta.sdb.store import ProductStore, ReceivedFile, SmallFile
 from batuta.service.committer import Committer
 from batuta.service.problems import ProblemError
@@ -60,7 +60,11 @@ class ImportRecorder:
 
     @asynccontextmanager
     async def counted(
-        self, subject: ImportSubject | None, at_least: int, written: int = 0, others: int = 0
+        self,
+        subject: ImportSubject | None,
+        at_least: int,
+        written: int = 0,
+        others: ReadOthers = nothing_received,
     ) -> AsyncIterator[Reception]:
         """Count a file among those that are being received, unless it would be too much.
 
@@ -72,8 +76,8 @@ class ImportRecorder:
             How large it is at least, in bytes.
         written : int
             How much of it is on the disk already.
-        others : int
-            Bytes that were received of others, and are in no record yet.
+        others : callable
+            Reads how many bytes were received of others, and are in no record yet.
 
         Raises
         ------
@@ -83,7 +87,7 @@ class ImportRecorder:
         product = subject.product if subject is not None else None
         with self.quota.receiving(product, at_least) as reception:
             reception.written_bytes = written
-            reception.others_bytes = others
+            reception.read_others = others
             if self.quota.is_limited:
                 await run_in_threadpool(self._check, reception, subject)
             yield reception

@@ -158,19 +158,24 @@ class UploadRecords:
         with reading(self._engine) as connection:
             return set(connection.scalars(sa.select(_ID).where(_ID.in_(upload_ids))))
 
-    def received_bytes(self, besides: str | None = None) -> int:
-        """Return the bytes that were received of uploads, but for one of them. It blocks."""
-        total = sa.cast(sa.func.coalesce(sa.func.sum(UPLOADS.c.received), 0), sa.BigInteger)
-        query = sa.select(total).where(UPLOADS.c.version.is_(None))
-        if besides is not None:
-            query = query.where(~_is(besides))
+    def received_bytes(self) -> int:
+        """Return the bytes that were received of uploads that are not imported. It blocks."""
         with reading(self._engine) as connection:
-            return connection.scalar(query) or 0
+            return received_bytes(connection)
 
     def count(self) -> int:
         """Return how many are not imported. It blocks."""
         with reading(self._engine) as connection:
             return connection.scalar(_COUNT) or 0
+
+
+def received_bytes(connection: sa.Connection, besides: str | None = None) -> int:
+    """Return the bytes that were received of uploads that are not imported, but for one of them."""
+    total = sa.cast(sa.func.coalesce(sa.func.sum(UPLOADS.c.received), 0), sa.BigInteger)
+    query = sa.select(total).where(UPLOADS.c.version.is_(None))
+    if besides is not None:
+        query = query.where(~_is(besides))
+    return connection.scalar(query) or 0
 
 
 def insert_upload(connection: sa.Connection, record: UploadRecord, at_most: int) -> bool:

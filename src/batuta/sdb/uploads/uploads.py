@@ -39,6 +39,7 @@ from batuta.sdb.uploads.records import (
     UploadState,
     delete_upload,
     insert_upload,
+    received_bytes,
     update_upload,
 )
 from batuta.sdb.uploads.turns import Turn, Turns
@@ -310,11 +311,13 @@ class Uploads:
             if record.quicklook is not None:
                 describe = self._recorder.describe_quicklook
                 picture = await run_in_threadpool(describe, record.quicklook)
-            async with self._counted(record) as reception, self._open(turn, record) as file:
-                store = partial(self._recorder.store_file, asked, picture, reception)
-                small = record.file_bytes <= self._settings.small_file_bytes
-                received = SmallFile(await run_in_threadpool(file.read)) if small else file
-                new, repeated = await run_in_threadpool(store, received)
+            async with self._open(turn, record) as file:
+                async with self._counted(record) as reception:
+                    store = partial(self._recorder.store_file, asked, picture, reception)
+                    small = record.file_bytes <= self._settings.small_file_bytes
+                    received = SmallFile(await run_in_threadpool(file.read)) if small else file
+                    new, repeated = await run_in_threadpool(store, received)
+                # Not counted any more: once it is recorded, it would be twice.
                 result = await self._recorder.record(
                     new, repeated, record.quicklook, partial(_mark_imported, record)
                 )
@@ -352,9 +355,7 @@ class Uploads:
     @asynccontextmanager
     async def _counted(self, record: UploadRecord) -> AsyncIterator[Reception]:
         """Count an upload as others are, with what was received of those that are not complete."""
-        others = 0
-        if self._recorder.quota.is_limited:
-            others = await run_in_threadpool(self._records.received_bytes, record.id)
+        others = partial(received_bytes, besides=record.id)
         subject = ImportSubject(
             product=record.product,
             obs_id=record.obs_id,
