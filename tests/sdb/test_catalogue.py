@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -14,8 +15,11 @@ from hypothesis import strategies as st
 
 from batuta.sdb.catalogue import Catalogue, ImportResult
 from batuta.sdb.new_product import NewProduct
+from batuta.sdb.records import InputRef, Lineage
 from batuta.sdb.tables import METADATA, MIGRATIONS, OUTBOX
 from batuta.service.database import open_database
+from batuta.service.problems import ProblemError
+from tests.support.interleaving import require_one_moment
 
 Import = tuple[str, str, str | None, str]
 
@@ -103,3 +107,24 @@ def test_a_database_opened_again_has_what_it_had(tmp_path: Path) -> None:
         stored = record(first, Catalogue(first, "http://sdb"), new("A", "o1", None)).stored
     with open_database(url, MIGRATIONS) as second:
         assert Catalogue(second, "http://sdb").find("A", "o1") == stored
+
+
+def test_a_lineage_is_that_of_before_a_withdrawal_or_of_after_it(engine: sa.Engine) -> None:
+    catalogue = Catalogue(engine, "http://sdb")
+
+    def make(obs_id: str) -> None:
+        record(engine, catalogue, new("A", obs_id, None))
+        made = replace(new("B", obs_id, None), inputs=(InputRef(product="A", version=1),))
+        record(engine, catalogue, made)
+
+    def withdraw(obs_id: str) -> None:
+        with engine.begin() as connection:
+            catalogue.withdraw(connection, "B", obs_id, 1, "noise")
+
+    def ask(obs_id: str) -> Lineage | str:
+        try:
+            return catalogue.lineage("B", obs_id)
+        except ProblemError as exc:
+            return str(exc)
+
+    require_one_moment(engine, ask, withdraw, make)

@@ -14,6 +14,7 @@ from batuta.pipeline.metrics import ProcessingMetrics
 from batuta.pipeline.retention import RetentionFolder
 from batuta.pipeline.runner import ProcessingRun, Runner
 from batuta.pipeline.store import ProcessingStore, StoredProcessing
+from batuta.service.database import DatabaseError
 from batuta.service.problems import ProblemError
 
 RETRY_AFTER_S: Final = 2
@@ -154,30 +155,37 @@ class ProcessingScheduler:
 
         With `attempt`, one that is at a later attempt by now is left alone.
         """
-        if attempt is not None and self._is_at_later(processing_id, attempt):
-            stored = await self._store.find(processing_id)
-            return self.current(stored.record) if stored else None
-        queued = self._queue.pop(processing_id)
+        queued = self._queue.pop(processing_id, attempt)
         if queued is not None:
-            await self._end(queued.record, ProcessingState.CANCELLED, _CANCELLED)
+            await self._cancel_queued(queued, attempt)
         running = self._running.get(processing_id)
-        if running is not None:
+        if running is not None and not await running.is_at_later(attempt):
             running.cancel()
             await running.finished.wait()
         stored = await self._store.find(processing_id)
-        return stored.record if stored else None
+        return self.current(stored.record) if stored else None
+
+    async def _cancel_queued(self, queued: StoredProcessing, attempt: int | None) -> None:
+        """Cancel what was taken out of the queue; by its record, it may be at a later attempt."""
+        try:
+            stored = await self._store.cancel_queued(queued.record.id, _CANCELLED, attempt)
+        except DatabaseError:
+            self._enqueue(queued)
+            raise
+        if stored.record.state is ProcessingState.CANCELLED:
+            self.metrics.record_end(stored.record)
+            self._on_change(stored.record)
+        else:
+            self._enqueue(stored)
 
     def current(self, record: PipelineProcessing) -> PipelineProcessing:
         """Return `record` with the progress it has now."""
         running = self._running.get(record.id)
         if running is None or record.state is not ProcessingState.RUNNING:
             return record
+        if running.record.attempt != record.attempt:  # begun since the record was read
+            return record
         return record.model_copy(update={"progress": running.record.progress})
-
-    def _is_at_later(self, processing_id: str, attempt: int) -> bool:
-        running = self._running.get(processing_id)
-        record = running.record if running is not None else self._queue.record(processing_id)
-        return record is not None and record.attempt > attempt
 
     async def _refuse_when_full(self, request: ProcessingRequest) -> None:
         if len(self._queue) + self._submitting < self._config.max_queued:
@@ -200,6 +208,7 @@ class ProcessingScheduler:
         try:
             stored = await self._store.record_start(running.record.id, self._runner.code)
             running.record = stored.record
+            running.recorded.set()
             self._on_change(running.record)
             self.metrics.record_start(running.record, time.monotonic() - queued_at)
             state, outcome = await self._execute(running, stored.current_run)
@@ -214,6 +223,7 @@ class ProcessingScheduler:
         finally:
             del self._running[running.record.id]
             self._running_by_provider[running.record.provider] -= 1
+            running.recorded.set()
             running.finished.set()
             self._changed.set()
 
@@ -281,19 +291,17 @@ class _Queue:
         self.by_provider[stored.record.provider] -= 1
         return stored, queued_at
 
-    def record(self, processing_id: str) -> PipelineProcessing | None:
-        found = self._waiting.get(processing_id)
-        return None if found is None else found[0].record
-
     def renew(self, stored: StoredProcessing) -> None:
         """Replace one that waits, in its place: it may have become a later attempt."""
         if (found := self._waiting.get(stored.record.id)) is not None:
             self._waiting[stored.record.id] = (stored, found[1])
 
-    def pop(self, processing_id: str) -> StoredProcessing | None:
-        found = self._waiting.pop(processing_id, None)
-        if found is None:
+    def pop(self, processing_id: str, attempt: int | None) -> StoredProcessing | None:
+        """Take one out, unless it is at a later attempt than that."""
+        found = self._waiting.get(processing_id)
+        if found is None or (attempt is not None and found[0].record.attempt > attempt):
             return None
+        del self._waiting[processing_id]
         self.by_provider[found[0].record.provider] -= 1
         return found[0]
 
@@ -303,9 +311,18 @@ class _RunningProcessing:
 
     def __init__(self, record: PipelineProcessing) -> None:
         self.record = record
+        self.recorded = asyncio.Event()
+        """Set once its start is recorded: at which attempt it is, is known then."""
         self.finished = asyncio.Event()
         self._cancelled = False
         self._task: asyncio.Task[Outcome] | None = None
+
+    async def is_at_later(self, attempt: int | None) -> bool:
+        """Return whether it is at a later attempt than that, if one is given."""
+        if attempt is None:
+            return False
+        await self.recorded.wait()
+        return self.record.attempt > attempt
 
     def cancel(self) -> None:
         self._cancelled = True

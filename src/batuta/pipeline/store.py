@@ -132,6 +132,15 @@ class ProcessingStore:
             },
         )
 
+    async def cancel_queued(
+        self, processing_id: str, outcome: Outcome, attempt: int | None = None
+    ) -> StoredProcessing:
+        """Record that a queued processing is cancelled; return it as it is then.
+
+        With `attempt`, one that has become a later attempt stays queued.
+        """
+        return await self._commit(lambda db: _cancel_queued(db, processing_id, outcome, attempt))
+
     async def requeue(self, processing_id: str) -> StoredProcessing:
         """Queue a processing again whose run was stopped with the service; one that ended stays."""
         return await self._commit(lambda db: _requeue(db, processing_id))
@@ -351,6 +360,17 @@ def _add(db: sa.Connection, request: ProcessingRequest, provider: str) -> Stored
         **_asked(request),
     }
     return _from_row(db.execute(_ADD, added).one())
+
+
+def _cancel_queued(
+    db: sa.Connection, processing_id: str, outcome: Outcome, attempt: int | None
+) -> StoredProcessing:
+    mine = _C.id == processing_id
+    meant = sa.true() if attempt is None else _C.attempt <= attempt
+    change = sa.update(processings).where(mine, meant, _C.state == ProcessingState.QUEUED.value)
+    cancelled = ProcessingState.CANCELLED.value
+    db.execute(change.values(state=cancelled, error=outcome.error, ended=time.time()))
+    return _from_row(db.execute(sa.select(processings).where(mine)).one())
 
 
 def _requeue(db: sa.Connection, processing_id: str) -> StoredProcessing:

@@ -26,7 +26,7 @@ from batuta.sdb.repeats import (
     without_repeats,
 )
 from batuta.sdb.tables import CONTENTS, OUTBOX, PRODUCTS, rank
-from batuta.service.database import UNAVAILABLE, insert, reading, unavailable_reason
+from batuta.service.database import UNAVAILABLE, insert, one_moment, reading, unavailable_reason
 from batuta.service.pagination import Page
 from batuta.service.problems import ProblemError
 from batuta.work_classes import WorkClass
@@ -239,10 +239,10 @@ class Catalogue:
 
     def lineage(self, product: str, obs_id: str, version: int | None = None) -> Lineage:
         """Return the inputs of a product, and theirs, to the end; raises as `find`."""
-        root = self.find(product, obs_id, version)
         nodes: dict[InputRef, LineageNode] = {}
-        waiting = deque([InputRef(product=root.product, version=root.version)])
-        with reading(self._engine) as connection:
+        with one_moment(self._engine), reading(self._engine) as connection:
+            root = self.find(product, obs_id, version)
+            waiting = deque([InputRef(product=root.product, version=root.version)])
             while waiting:
                 ref = waiting.popleft()
                 if ref in nodes:

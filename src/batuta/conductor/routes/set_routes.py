@@ -150,7 +150,8 @@ class SetOrderBody(UrgencyBody):
 class SetPreview(BaseModel):
     """What a command would be carried out for at a time, counted; the first of them in `items`.
 
-    An order whose `until` is that time is about no more than this. `refused` counts those of them
+    An order whose `until` is that time is about nothing that is claimed later; what changes its
+    state meanwhile is then as it is. `refused` counts those of them
     that are not retried, since the graph in force does not make them.
     """
 
