@@ -94,5 +94,5 @@ WRITTEN_NAMES = {
 def test_names_that_digests_and_values_hold_stay_in_their_module(module: str) -> None:
     packages = (batuta.cluster, batuta.datasets, batuta.orchestrator)
     for name in WRITTEN_NAMES[module]:
-        (found,) = [vars(each)[name] for each in packages if name in vars(each)]
+        (found,) = [getattr(each, name) for each in packages if name in each.__all__]
         assert (found.__module__, found.__qualname__) == (module, name)

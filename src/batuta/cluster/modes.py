@@ -1,11 +1,13 @@
 """The modes that a configuration can name, and the class of each, imported when it is used."""
 
 import importlib
-from importlib.metadata import EntryPoint, entry_points
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from batuta.cluster.contract import AbstractCluster
 from batuta.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 MODES: Final = {
     "sequential": "batuta.cluster.sequential:SequentialCluster",
@@ -63,5 +65,8 @@ def _class_of(mode: str) -> type[AbstractCluster]:
     return found
 
 
-def _plugins() -> list[EntryPoint]:
+def _plugins() -> list["EntryPoint"]:
+    # On use: a twentieth of a second, for modes that are not ours.
+    from importlib.metadata import entry_points  # noqa: PLC0415
+
     return list(entry_points(group=PLUGIN_GROUP))

@@ -19,7 +19,8 @@ from batuta.cluster.resources import RAM_PER_WORKER_MB
 from batuta.cluster.task_metrics import TaskMetrics, task_number
 from batuta.cluster.tasks import Delayed, check_task, declare, find_delayed
 from batuta.cluster.tile_activity import TileStart
-from batuta.datasets import CarsDataset, CarsDict
+from batuta.datasets.cars_dataset import CarsDataset
+from batuta.datasets.tiles import CarsDict
 from batuta.profiling.capture.layout import PROFILE_FOLDER
 
 

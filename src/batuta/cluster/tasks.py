@@ -4,7 +4,8 @@ import functools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, Protocol
 
-from batuta.datasets import CarsDataset, CarsDict
+from batuta.datasets.cars_dataset import CarsDataset
+from batuta.datasets.tiles import CarsDict
 from batuta.errors import ConfigurationError, describe_value
 
 _NO_KWARGS: Final[Mapping[str, Any]] = {}

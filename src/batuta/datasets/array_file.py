@@ -10,9 +10,8 @@ from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
-import xarray as xr
 
-from batuta.datasets.axes import band_names, in_raster_order
+from batuta.datasets.array_tile import AnyArrayTile, variable_of
 from batuta.datasets.conversion import check_kind, fit, nodata_in
 from batuta.datasets.errors import TileError
 from batuta.datasets.grid import Overlaps, Window
@@ -131,7 +130,7 @@ class RasterRequest:
     nodata: float | None = None
     band_descriptions: tuple[str, ...] = ()
 
-    def spec_for(self, tile: xr.Dataset) -> RasterSpec:
+    def spec_for(self, tile: AnyArrayTile) -> RasterSpec:
         """Return the raster of `tile`; the profile, if any, gives size and georeferencing.
 
         Raises
@@ -142,8 +141,8 @@ class RasterRequest:
             If its dimensions, the kind of its values or its profile are not those of a raster.
         """
         profile = read_profile(tile.attrs.get(PROFILE) or {})
-        variable = in_raster_order(tile[self.tag])
-        count = 1 if variable.ndim == 2 else int(variable.shape[0])
+        variable = variable_of(tile, self.tag)
+        count = 1 if len(variable.shape) == 2 else int(variable.shape[0])
         if self.band_descriptions and len(self.band_descriptions) != count:
             raise ConfigurationError(
                 f"options.band_descriptions: {len(self.band_descriptions)} given,"
@@ -160,9 +159,9 @@ class RasterRequest:
             transform=profile.get("transform"),
             crs=profile.get("crs") or None,  # an empty one is none
             rpcs=profile.get("rpcs"),
-            bands=tuple(self.band_descriptions) or band_names(variable),
+            bands=tuple(self.band_descriptions) or variable.bands,
             tag=self.tag,
-            dims=tuple(str(name) for name in variable.dims),
+            dims=variable.dims,
             tile_shape=self.tile_shape,
         )
 
@@ -223,7 +222,7 @@ class ArrayFile(ABC):
         return (self.path,)
 
     def write_variable(
-        self, tile: xr.Dataset, tag: str, window: Window, overlaps: Overlaps | None = None
+        self, tile: AnyArrayTile, tag: str, window: Window, overlaps: Overlaps | None = None
     ) -> None:
         """Write a variable of a tile: its dimensions, and bands, are found by their names.
 
@@ -235,13 +234,13 @@ class ArrayFile(ABC):
         """
         try:
             self.spec.check_profile(tile.attrs.get(PROFILE) or {})
-            ordered = in_raster_order(tile[tag])
-            bands = self._band_order(band_names(ordered))
+            variable = variable_of(tile, tag)
+            bands = self._band_order(variable.bands)
         except TileError as exc:
             raise exc.of_file(self.path.name) from exc
-        if bands is None and self._store_encoded(ordered.variable.data, window):
+        if bands is None and self._store_encoded(variable.data, window):
             return
-        values = ordered.values if bands is None else ordered.values[bands]
+        values = variable.values if bands is None else variable.values[bands]
         self.write(values, window, overlaps)
 
     def _store_encoded(self, data: Any, window: Window) -> bool:  # noqa: ARG002 - of subclasses

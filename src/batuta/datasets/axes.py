@@ -2,11 +2,12 @@
 
 from collections.abc import Hashable
 from functools import lru_cache
-from typing import Final
-
-import xarray as xr
+from typing import TYPE_CHECKING, Final
 
 from batuta.datasets.errors import TileError
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 ROW_NAMES: Final = ("row", "y", "lat", "latitude", "northing", "line")
 """Names of the dimension of rows; case and a final s do not matter."""
@@ -15,7 +16,7 @@ COL_NAMES: Final = ("col", "column", "x", "lon", "longitude", "easting", "sample
 """Names of the dimension of columns; case and a final s do not matter."""
 
 
-def in_raster_order(variable: xr.DataArray) -> xr.DataArray:
+def in_raster_order(variable: "xr.DataArray") -> "xr.DataArray":
     """Return `variable` with its dimensions in the order of a raster: bands, rows, columns.
 
     Rows and columns are found by their names, `ROW_NAMES` and `COL_NAMES`; a third dimension, of
@@ -36,7 +37,7 @@ def in_raster_order(variable: xr.DataArray) -> xr.DataArray:
     return variable if order == variable.dims else variable.transpose(*order)
 
 
-def band_names(variable: xr.DataArray) -> tuple[str, ...]:
+def band_names(variable: "xr.DataArray") -> tuple[str, ...]:
     """Return the names of the bands of a variable in raster order, where it has a coordinate."""
     if variable.ndim != 3 or variable.dims[0] not in variable.coords:
         return ()

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import xarray as xr
 
 from batuta.datasets.array_file import ArrayFile, RasterRequest, raster_dtype
+from batuta.datasets.array_tile import AnyArrayTile, is_array_tile
 from batuta.datasets.assembled_file import AssembledFile
 from batuta.datasets.display import dataset_html
 from batuta.datasets.errors import TileError
@@ -332,7 +332,7 @@ class CarsDataset:
             descriptor.write(future_result, *position)
 
     def placement_of(
-        self, tile: xr.Dataset, position: tuple[int, int] | None = None
+        self, tile: AnyArrayTile, position: tuple[int, int] | None = None
     ) -> tuple[Window, Overlaps]:
         """Return the window and overlaps of an arrays tile: its own, or those of the grid."""
         window, overlaps = window_of(tile), overlaps_of(tile)
@@ -346,7 +346,7 @@ class CarsDataset:
         )
 
     def _check_tag(self, tile: Any, tag: str | None) -> str:
-        if not isinstance(tile, xr.Dataset):
+        if not is_array_tile(tile):
             raise TileError(f"{self!r}: a Dataset expected, {type(tile).__name__} given")
         if tag is None or tag not in tile:
             raise TileError(

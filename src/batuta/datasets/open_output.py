@@ -12,7 +12,6 @@ from batuta.datasets.errors import TileError
 from batuta.datasets.formats import ARRAYS, GEOTIFF, POINTS, ZARR, format_of
 from batuta.datasets.json_file import JsonFile
 from batuta.datasets.options import SaveOptions
-from batuta.datasets.point_file import PointFile
 from batuta.datasets.raster_file import is_plain, raster_file
 
 
@@ -46,6 +45,9 @@ def open_assembled_file(
     """Open a file of points or dicts."""
     _check_resumable(file_name, options, resume=resume)
     if dataset_type == POINTS:
+        # Imported on use: pandas and pyarrow take a third of a second, and are of points alone.
+        from batuta.datasets.point_file import PointFile  # noqa: PLC0415
+
         return PointFile(file_name, options, by_pair=by_pair, resume=resume)
     return JsonFile(file_name, resume=resume)
 

@@ -5,12 +5,13 @@ window, its overlaps and the raster that it belongs to are in its ``attrs``, und
 """
 
 from collections.abc import Iterator, Mapping, MutableMapping
-from typing import Any, Final, TypeAlias
-
-import pandas as pd
-import xarray as xr
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from batuta.datasets.grid import Overlaps, Window
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
 
 PROFILE: Final = "profile"
 WINDOW: Final = "window"
@@ -57,11 +58,16 @@ class CarsDict(MutableMapping[str, Any]):
         return f"CarsDict({self.data!r}, attrs={self.attrs!r})"
 
 
-Tile: TypeAlias = xr.Dataset | pd.DataFrame | CarsDict
+class HasAttributes(Protocol):
+    """A tile of any type."""
+
+    @property
+    def attrs(self) -> Any:
+        """Its attributes, a dictionary that may be changed."""
 
 
 def fill_dataset(
-    dataset: xr.Dataset,
+    dataset: "xr.Dataset",
     saving_info: Mapping[str, Any] | None = None,
     window: Mapping[str, int] | None = None,
     profile: Mapping[str, Any] | None = None,
@@ -96,7 +102,7 @@ def fill_dataset(
 
 
 def fill_dataframe(
-    dataframe: pd.DataFrame,
+    dataframe: "pd.DataFrame",
     saving_info: Mapping[str, Any] | None = None,
     attributes: Mapping[str, Any] | None = None,
 ) -> None:
@@ -125,13 +131,13 @@ def _fill(
         attrs[ATTRIBUTES] = attributes
 
 
-def window_of(tile: Tile) -> Window | None:
+def window_of(tile: HasAttributes) -> Window | None:
     """Return the window in the attributes of a tile, if any."""
     window = tile.attrs.get(WINDOW)
     return None if window is None else Window.from_mapping(window)
 
 
-def overlaps_of(tile: Tile) -> Overlaps | None:
+def overlaps_of(tile: HasAttributes) -> Overlaps | None:
     """Return the overlaps in the attributes of a tile, if any."""
     overlaps = tile.attrs.get(OVERLAPS)
     return None if overlaps is None else Overlaps.from_mapping(overlaps)

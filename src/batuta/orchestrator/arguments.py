@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from batuta.datasets import CarsDataset
+from batuta.datasets.cars_dataset import CarsDataset
 from batuta.datasets.formats import output_problems
 from batuta.durable_folders import create_folder
 from batuta.errors import ConfigurationError, describe_value

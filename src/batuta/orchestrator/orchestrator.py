@@ -20,7 +20,8 @@ from batuta.cluster.contract import (
 )
 from batuta.cluster.main_script import leave_if_imported_by_worker
 from batuta.cluster.tile_activity import TileCosts, TileStart
-from batuta.datasets import CarsDataset, SaveOptions
+from batuta.datasets import SaveOptions
+from batuta.datasets.cars_dataset import CarsDataset
 from batuta.datasets.tiles import SAVING_INFO
 from batuta.errors import ConfigurationError
 from batuta.orchestrator.arguments import (

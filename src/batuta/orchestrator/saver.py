@@ -9,10 +9,9 @@ from enum import Enum, auto
 from pathlib import Path
 from typing import Any, Final
 
-import xarray as xr
-
 from batuta.cluster.remote_error import trace_of
 from batuta.datasets import Descriptor, SaveOptions, TileError
+from batuta.datasets.array_tile import AnyArrayTile, is_array_tile
 from batuta.datasets.durable_file import remove, workspace_of
 from batuta.errors import ConfigurationError, describe_error, one_line
 from batuta.orchestrator.contract import Readable, SavedDataset
@@ -93,8 +92,8 @@ class OutputFile:
         bool
             Whether the file holds the tile: False where the tile lacks the tag.
         """
-        # A tile that is not a Dataset is refused when it is written.
-        if isinstance(tile, xr.Dataset) and self.spec.tag not in tile:
+        # A tile of another type is refused when it is written.
+        if is_array_tile(tile) and self.spec.tag not in tile:
             self._record_without_tag(tile, row, col)
             return False
         try:
@@ -195,7 +194,7 @@ class OutputFile:
         )
         return descriptor
 
-    def _record_without_tag(self, tile: xr.Dataset, row: int, col: int) -> None:
+    def _record_without_tag(self, tile: AnyArrayTile, row: int, col: int) -> None:
         if not self.spec.optional_data and not self.manifest.without_tag:
             LOG.warning(
                 "%s[%d, %d]: no variable %r (it has %s); %s will lack such tiles",

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from batuta.datasets import CarsDataset
+from batuta.datasets.cars_dataset import CarsDataset
 
 DATASET_KEY: Final = "cars_ds_id"
 ROW_KEY: Final = "cars_ds_row"

@@ -1,23 +1,23 @@
 """A function mapped over the tiles of its inputs: planned, saved, or an input of another one."""
 
+import importlib
 import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
-import xarray as xr
 
 from batuta.datasets import SaveOptions
+from batuta.datasets.formats import POINTS
 from batuta.errors import ConfigurationError
 from batuta.orchestrator import Orchestrator
 from batuta.orchestrator.display import short_path
 from batuta.tiling.bucket_objects import in_bucket
 from batuta.tiling.bucket_outputs import staged
 from batuta.tiling.calls import CallSource, TileCall
-from batuta.tiling.display import mapped_html
 from batuta.tiling.outputs import OutputLike, TiledOutput, check_writable, outputs_of
 from batuta.tiling.pixels import as_floats
 from batuta.tiling.plan import TilePlan, plan_tiles
@@ -25,6 +25,9 @@ from batuta.tiling.raster import Pixels
 from batuta.tiling.region import Region
 from batuta.tiling.run import RunOptions, TileRun
 from batuta.tiling.sources import FileSource, Source
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 _IN_MEMORY: Final = TiledOutput(path="in memory.tif")
 """Stands for the raster that `MappedTiles.compute` returns."""
@@ -117,12 +120,15 @@ class MappedTiles:
         mapped = replace(
             self.planned_for(outputs), paths=tuple(_saved_path(each) for each in outputs)
         )
+        if any(each.dataset_type == POINTS for each in outputs):
+            # Before workers are started, which inherit pandas.
+            importlib.import_module("batuta.datasets.point_file")
         run = mapped._run()
         with staged(outputs, self.options.out_dir, resume=self.options.resumes) as here:
             run.save(here.outputs)
         return mapped
 
-    def compute(self) -> xr.DataArray:
+    def compute(self) -> "xr.DataArray":
         """Compute every tile, and return the whole raster.
 
         Pixels that no tile gives are NaN; whole numbers then become floats.
@@ -134,12 +140,12 @@ class MappedTiles:
         """
         tiles = self._run().arrays(_IN_MEMORY)
         whole: Pixels | None = None
-        names: Any = None
+        bands: Sequence[str] = ()
         given = np.zeros(self.region.window.shape, dtype=bool)
         for window, variable in tiles:
-            pixels = variable.to_numpy()
+            pixels = variable.values
             if whole is None:
-                names = variable.coords.get("band")
+                bands = variable.bands
                 whole = np.empty((*pixels.shape[:-2], *given.shape), pixels.dtype)
             rows = slice(window.row_min, window.row_max)
             whole[..., rows, window.col_min : window.col_max] = pixels
@@ -149,16 +155,18 @@ class MappedTiles:
         if not given.all():
             whole = as_floats(whole)
             whole[..., ~given] = np.nan
-        return self._placed(whole, names)
+        return self._placed(whole, bands)
 
     def _run(self) -> TileRun:
         return TileRun(call=self.call, region=self.region, plan=self.plan, options=self.options)
 
-    def _placed(self, whole: Pixels, names: Any) -> xr.DataArray:
+    def _placed(self, whole: Pixels, bands: Sequence[str]) -> "xr.DataArray":
+        import xarray as xr  # noqa: PLC0415 - for whoever asks for its arrays
+
         raster = self.call.raster.part(self.region.window)
         array = xr.DataArray(whole, dims=("band", "y", "x")[-whole.ndim :], name=self.call.name)
-        if names is not None:
-            array = array.assign_coords(band=names.to_numpy())
+        if bands:
+            array = array.assign_coords(band=list(bands))
         if raster.transform is not None and not (raster.transform.b or raster.transform.d):
             place = raster.transform
             array = array.assign_coords(
@@ -188,6 +196,9 @@ class MappedTiles:
             ("a tile takes at least", f"{plan.ram_mb:.3g} MB"),
             *(("saved in", _shown(each)) for each in self.paths),
         ]
+        # For notebooks alone.
+        from batuta.tiling.display import mapped_html  # noqa: PLC0415
+
         done = "saved" if self.paths else "not computed"
         return mapped_html(f"{self.call.name}: {done}", plan, self.region, rows, self.paths)
 

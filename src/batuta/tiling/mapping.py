@@ -1,6 +1,7 @@
 """`map_tiles` and `reduce_tiles`: a function of arrays, applied to rasters tile by tile."""
 
 import functools
+import importlib
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
@@ -15,7 +16,7 @@ from batuta.tiling.edges import EDGES, NOTHING
 from batuta.tiling.mapped import MappedTiles
 from batuta.tiling.opening import check_resampling, open_source, warped_to
 from batuta.tiling.outputs import OutputLike
-from batuta.tiling.pixels import ARRAYS, MISSING, NAN, NUMPY
+from batuta.tiling.pixels import ARRAYS, MISSING, NAN, NUMPY, XARRAY
 from batuta.tiling.plan import plan_tiles
 from batuta.tiling.region import region_of
 from batuta.tiling.run import RunOptions, TileRun
@@ -218,6 +219,9 @@ def _call_of(
         )
     if not inputs:
         raise ConfigurationError("inputs: none given, at least one expected")
+    if how["arrays"] == XARRAY:
+        # Before workers are started, which inherit it.
+        importlib.import_module("batuta.datasets.tile_types")
     check_function(func, len(inputs), kwargs or {})
     check_resampling(resampling)
     sources = _sources_of(inputs, resampling)

@@ -3,16 +3,16 @@
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-import xarray as xr
 from affine import Affine
 from rasterio.enums import MaskFlags, Resampling
 from rasterio.errors import RasterioIOError
 
 from batuta.datasets import TileError
 from batuta.datasets.axes import band_names, in_raster_order
+from batuta.datasets.loaded_libraries import is_data_array, is_dataset
 from batuta.datasets.profile import read_profile
 from batuta.errors import ConfigurationError, describe_value, one_line
 from batuta.tiling.bucket_objects import (
@@ -22,8 +22,11 @@ from batuta.tiling.bucket_objects import (
     open_raster,
     zarr_store,
 )
-from batuta.tiling.raster import Raster
+from batuta.tiling.raster import Pixels, Raster
 from batuta.tiling.sources import ArraySource, FileSource, Source, Version, ZarrSource
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 ZARR_SUFFIX: Final = ".zarr"
 _GEOREFERENCING: Final = "spatial_ref"
@@ -49,11 +52,14 @@ def open_source(given: Any, name: str) -> Source:
     """
     if isinstance(given, str | os.PathLike):
         return _open_path(os.fspath(given), name)
-    if isinstance(given, xr.Dataset):
+    if is_dataset(given):
         given = _only_variable(given, name)
     if isinstance(given, np.ndarray):
-        given = _named_axes(given, name)
-    if isinstance(given, xr.DataArray):
+        _check_axes(given, name)
+        if type(given) is np.ndarray:
+            return ArraySource(array=given, raster=_raster_of_pixels(given, name, name))
+        given = _named_axes(given)  # a masked array, of which xarray has those masked as NaN
+    if is_data_array(given):
         return _of_array(given, name)
     raise ConfigurationError(
         f"{name}: {describe_value(given)} given, a raster file, a Zarr array, an xarray or NumPy"
@@ -173,6 +179,8 @@ def _zarr_group(path: str) -> str | None:
 
 
 def _open_zarr(group: str, path: str, name: str) -> Source:
+    import xarray as xr  # noqa: PLC0415 - of Zarr alone
+
     if in_bucket(group):
         check_folder(group, name)  # what is wrong with it, in its words
     try:
@@ -210,37 +218,43 @@ def _open_zarr(group: str, path: str, name: str) -> Source:
 # Arrays
 
 
-def _of_array(array: xr.DataArray, name: str) -> Source:
+def _of_array(array: "xr.DataArray", name: str) -> Source:
     label = name if array.name is None else str(array.name)
     raster = _raster_of_array(array, name, label)
     return ArraySource(array=in_raster_order(array), raster=raster)
 
 
-def _raster_of_array(array: xr.DataArray, name: str, label: str) -> Raster:
+def _raster_of_array(array: "xr.DataArray", name: str, label: str) -> Raster:
     try:
         ordered = in_raster_order(array)
     except TileError as exc:
         raise ConfigurationError(f"{name}: {one_line(exc)}") from exc
-    if ordered.dtype.kind not in "biufc":
-        raise ConfigurationError(f"{name}: an array of {ordered.dtype} given, numbers expected")
-    height, width = ordered.shape[-2:]
-    if not ordered.size:
+    return replace(
+        _raster_of_pixels(ordered, name, label),
+        nodata=_nodata_of(ordered),
+        transform=_transform_of(ordered, name),
+        crs=_crs_of(ordered, name),
+        bands=band_names(ordered),
+    )
+
+
+def _raster_of_pixels(pixels: "Pixels | xr.DataArray", name: str, label: str) -> Raster:
+    if pixels.dtype.kind not in "biufc":
+        raise ConfigurationError(f"{name}: an array of {pixels.dtype} given, numbers expected")
+    height, width = pixels.shape[-2:]
+    if not pixels.size:
         raise ConfigurationError(f"{name}: an empty array given, of {height} x {width} pixels")
     return Raster(
         name=label,
         height=height,
         width=width,
-        count=ordered.shape[0] if ordered.ndim == 3 else 1,
-        dtype=str(ordered.dtype.newbyteorder("=")),
-        nodata=_nodata_of(ordered),
-        transform=_transform_of(ordered, name),
-        crs=_crs_of(ordered, name),
-        bands=band_names(ordered),
-        is_banded=ordered.ndim == 3,
+        count=pixels.shape[0] if pixels.ndim == 3 else 1,
+        dtype=str(pixels.dtype.newbyteorder("=")),
+        is_banded=pixels.ndim == 3,
     )
 
 
-def _nodata_of(array: xr.DataArray) -> float | None:
+def _nodata_of(array: "xr.DataArray") -> float | None:
     for key in _NODATA_NAMES:
         value = array.attrs.get(key)  # that of its encoding is of what was decoded
         if value is not None:
@@ -248,7 +262,7 @@ def _nodata_of(array: xr.DataArray) -> float | None:
     return None
 
 
-def _transform_of(array: xr.DataArray, name: str) -> Affine | None:
+def _transform_of(array: "xr.DataArray", name: str) -> Affine | None:
     """Return the transform of an array: of its georeferencing, or of evenly spaced coordinates."""
     written = _reference(array).get("GeoTransform") or array.attrs.get("transform")
     if isinstance(written, str):
@@ -266,7 +280,7 @@ def _transform_of(array: xr.DataArray, name: str) -> Affine | None:
     return Affine(step_x, 0, left, 0, step_y, top)
 
 
-def _step(coordinate: xr.DataArray, name: str) -> float:
+def _step(coordinate: "xr.DataArray", name: str) -> float:
     values = coordinate.to_numpy().astype(np.float64)
     step = (values[-1] - values[0]) / (len(values) - 1)
     if not np.allclose(np.diff(values), step, rtol=1e-3):
@@ -274,7 +288,7 @@ def _step(coordinate: xr.DataArray, name: str) -> float:
     return float(step)
 
 
-def _crs_of(array: xr.DataArray, name: str) -> str | None:
+def _crs_of(array: "xr.DataArray", name: str) -> str | None:
     reference = _reference(array)
     given = reference.get("crs_wkt") or reference.get("spatial_ref") or array.attrs.get("crs")
     if given is None:
@@ -285,21 +299,26 @@ def _crs_of(array: xr.DataArray, name: str) -> str | None:
         raise ConfigurationError(f"{name}: {one_line(exc)}") from exc
 
 
-def _reference(array: xr.DataArray) -> dict[str, Any]:
+def _reference(array: "xr.DataArray") -> dict[str, Any]:
     found = array.coords.get(_GEOREFERENCING)
     return {} if found is None else dict(found.attrs)
 
 
-def _named_axes(array: Any, name: str) -> xr.DataArray:
+def _check_axes(array: Any, name: str) -> None:
     if array.ndim not in {2, 3}:
         raise ConfigurationError(
             f"{name}: an array of {array.ndim} dimensions given, (rows, columns) or"
             " (bands, rows, columns) expected"
         )
+
+
+def _named_axes(array: Any) -> "xr.DataArray":
+    import xarray as xr  # noqa: PLC0415 - of such arrays alone
+
     return xr.DataArray(array, dims=("band", "y", "x")[-array.ndim :])
 
 
-def _only_variable(dataset: xr.Dataset, name: str) -> xr.DataArray:
+def _only_variable(dataset: "xr.Dataset", name: str) -> "xr.DataArray":
     variables = [each for each in dataset.data_vars if each != _GEOREFERENCING]
     if len(variables) != 1:
         known = ", ".join(map(str, variables))

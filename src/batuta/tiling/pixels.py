@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
-import xarray as xr
 
 from batuta.datasets import TileError
 from batuta.datasets.axes import band_names, in_raster_order
+from batuta.datasets.loaded_libraries import is_data_array
 from batuta.tiling.place import TilePlace
 from batuta.tiling.raster import Pixels, Raster
 
@@ -60,6 +60,8 @@ def as_argument(pixels: Pixels, raster: Raster, place: TilePlace, arrays: str) -
     """
     if arrays == NUMPY:
         return pixels
+    import xarray as xr  # noqa: PLC0415 - for functions that take its arrays
+
     coords: dict[str, Any] = {}
     if pixels.ndim == 3 and len(raster.bands) == len(pixels):
         coords["band"] = list(raster.bands)
@@ -87,7 +89,7 @@ def cropped(result: Any, place: TilePlace, function: str) -> tuple[Pixels, tuple
         arguments, overlaps included.
     """
     names: tuple[str, ...] = ()
-    if isinstance(result, xr.DataArray):
+    if is_data_array(result):
         ordered = in_raster_order(result if result.name is not None else result.rename(function))
         names, result = band_names(ordered), ordered.to_numpy()
     if not isinstance(result, np.ndarray):

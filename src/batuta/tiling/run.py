@@ -12,7 +12,9 @@ import numpy as np
 
 from batuta.cluster import check_configuration
 from batuta.cluster.errors import WorkerMemoryError
-from batuta.datasets import CarsDataset, SaveOptions, Window
+from batuta.datasets import SaveOptions, Window
+from batuta.datasets.array_tile import ArrayVariable, variable_of
+from batuta.datasets.cars_dataset import CarsDataset
 from batuta.datasets.formats import ARRAYS, DICT
 from batuta.errors import ConfigurationError, describe_value
 from batuta.orchestrator import Event, Observer, Orchestrator, TileDone, TilesFailedError
@@ -176,7 +178,7 @@ class TileRun:
             datasets = self._register(orchestrator, outputs)
             self._declare(orchestrator, self._tile_task(orchestrator, outputs), datasets)
 
-    def arrays(self, output: TiledOutput) -> Iterator[tuple[Window, Any]]:
+    def arrays(self, output: TiledOutput) -> Iterator[tuple[Window, ArrayVariable]]:
         """Compute every tile; iterate over their windows in the region, and their arrays.
 
         Parameters
@@ -185,7 +187,7 @@ class TileRun:
             A raster: what its tiles would be saved in.
         """
         for window, tile in self._collected(ARRAYS, lambda to: self._tile_task(to, (output,))):
-            yield window, tile[output.tag]
+            yield window, variable_of(tile, output.tag)
 
     def partials(self) -> Iterator[Any]:
         """Compute every tile; iterate over what the function returned, row by row."""

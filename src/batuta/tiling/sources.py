@@ -5,10 +5,9 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import numpy as np
-import xarray as xr
 from rasterio.enums import MaskFlags, Resampling
 from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window as RasterWindow
@@ -18,6 +17,9 @@ from batuta.datasets import Window
 from batuta.datasets.axes import in_raster_order
 from batuta.tiling.bucket_objects import gdal_environment, open_raster, zarr_store
 from batuta.tiling.raster import Pixels, Raster
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 _MAX_OPEN: Final = 16
 """Files that a thread keeps open, to read more of their tiles."""
@@ -122,6 +124,8 @@ class ZarrSource:
         return _masked(_part(opened, window), self.raster.nodata)
 
     def _open(self) -> Any:
+        import xarray as xr  # noqa: PLC0415 - of Zarr alone
+
         store = zarr_store(self.group)
         group = xr.open_zarr(store, chunks=None, mask_and_scale=False, consolidated=False)
         return in_raster_order(group[self.variable])
@@ -133,13 +137,13 @@ class ArraySource:
 
     Parameters
     ----------
-    array : DataArray or Scattered
+    array : array, DataArray or Scattered
         In raster order.
     raster : Raster
         What it contains.
     """
 
-    array: xr.DataArray | Scattered
+    array: "Pixels | xr.DataArray | Scattered"
     raster: Raster
 
     def read(self, window: Window) -> Pixels:
@@ -153,10 +157,10 @@ def _has_alpha(dataset: Any) -> bool:
     return any(MaskFlags.alpha in flags for flags in dataset.mask_flag_enums)
 
 
-def _part(array: xr.DataArray, window: Window) -> Pixels:
+def _part(array: "Pixels | xr.DataArray", window: Window) -> Pixels:
     rows = slice(window.row_min, window.row_max)
     cols = slice(window.col_min, window.col_max)
-    values: Pixels = np.asarray(array[..., rows, cols].values)
+    values: Pixels = np.asarray(array[..., rows, cols])
     return values
 
 

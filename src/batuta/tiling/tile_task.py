@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-import pandas as pd
-import xarray as xr
-
-from batuta.datasets import CarsDict, TileError, Window, fill_dataset
+from batuta.datasets import CarsDict, TileError, Window
+from batuta.datasets.array_tile import ArrayTile, ArrayVariable
 from batuta.datasets.formats import ARRAYS, POINTS
+from batuta.datasets.loaded_libraries import is_data_frame
+from batuta.datasets.tiles import PROFILE
 from batuta.tiling.calls import TileCall
 from batuta.tiling.outputs import TiledOutput
 from batuta.tiling.pixels import cropped, with_nodata
@@ -55,18 +55,16 @@ class TileTask:
         """
         found, place = self.call.result(moved(window, self.region.row_min, self.region.col_min))
         results = self._listed(found)
-        arrays: xr.Dataset | None = None
+        arrays: dict[str, ArrayVariable] = {}
         others: list[Any] = []
         for output, result in zip(self.outputs, results, strict=True):
             if output.dataset_type != ARRAYS:
                 others.append(self._record(output, result))
             elif result is not None:
-                arrays = xr.Dataset() if arrays is None else arrays
-                self._add(arrays, output, result, place)
-        if arrays is not None:
-            fill_dataset(arrays, profile=self.profile)
+                arrays[output.tag] = self._variable(output, result, place)
+        rasters = ArrayTile(data_vars=arrays, attrs={PROFILE: self.profile}) if arrays else None
         has_arrays = any(each.dataset_type == ARRAYS for each in self.outputs)
-        tiles = (arrays, *others) if has_arrays else tuple(others)
+        tiles = (rasters, *others) if has_arrays else tuple(others)
         return tiles[0] if len(tiles) == 1 else tiles
 
     def _listed(self, found: Any) -> tuple[Any, ...]:
@@ -85,7 +83,7 @@ class TileTask:
             )
         return tuple(found)
 
-    def _add(self, arrays: xr.Dataset, output: TiledOutput, result: Any, place: TilePlace) -> None:
+    def _variable(self, output: TiledOutput, result: Any, place: TilePlace) -> ArrayVariable:
         pixels, names = cropped(result, place, self.call.name)
         pixels = with_nodata(pixels, output.nodata, self.call.name)
         # Each raster has bands of its own.
@@ -93,17 +91,15 @@ class TileTask:
         dims = (band, "row", "col")[-pixels.ndim :]
         if not names and pixels.ndim == 3 and len(pixels) == len(self.call.raster.bands):
             names = self.call.raster.bands
-        if names:
-            arrays.coords[dims[0]] = list(names)
         window = moved(place.window, -self.region.row_min, -self.region.col_min)
         encoded = output.encoded(pixels, window, self.region.shape)
-        arrays[output.tag] = (dims, pixels if encoded is None else encoded)
+        return ArrayVariable(dims=dims, data=pixels if encoded is None else encoded, bands=names)
 
     def _record(self, output: TiledOutput, result: Any) -> Any:
         if result is None:
             return None
         if output.dataset_type == POINTS:
-            if not isinstance(result, pd.DataFrame):
+            if not is_data_frame(result):
                 raise TileError(f"{self._returned(result)}, a DataFrame for {output.path} expected")
             return result
         if isinstance(result, CarsDict):

@@ -39,8 +39,9 @@ FORKSERVER_MODULES: Final = (
     "batuta.cluster.dask.engine.remote",
     "batuta.cluster.dask.telemetry.worker_plugin",
     "batuta.cluster.dask.worker_family",
-    "batuta.datasets",
+    "batuta.datasets.for_programs",
     "batuta.cluster.local.forkserver_warm",
+    "batuta.cluster.local.forkserver_warm_tiles",
 )
 """What every worker needs: imported once by the forkserver, rather than by each worker."""
 _GAVE_UP: Final = (Status.closed, Status.failed)

@@ -14,7 +14,7 @@ from batuta.cluster.graph_cluster import GraphCluster
 from batuta.cluster.local.forkserver import copy_forkserver
 from batuta.cluster.local.limits import Limits
 from batuta.cluster.local.scheduler import LocalScheduler
-from batuta.cluster.local.worker_handle import PRELOADED, PoolSettings
+from batuta.cluster.local.worker_handle import PRELOADED, PoolSettings, modules_for_tiles
 from batuta.cluster.main_script import MainNames
 from batuta.cluster.store import ResultStore, private_temporary_folder, put
 from batuta.cluster.task_metrics import TaskMetrics
@@ -42,7 +42,10 @@ class MultiprocessingCluster(GraphCluster):
             if not self._forked:
                 check_start()  # now, rather than when the first worker is to start
             if config.mp_mode == "forkserver":
-                copy_forkserver((*preload.modules(), *PRELOADED))  # while there is no thread
+                # While there is no thread.
+                for_tiles = modules_for_tiles()
+                modules = (*preload.modules(), *PRELOADED, *for_tiles)
+                copy_forkserver(modules, needed=for_tiles)
             self._stores = _Stores(config, out_dir)
             self._engine = _scheduler(config, self._stores, out_dir, self.task_metrics)
 

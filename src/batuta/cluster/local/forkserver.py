@@ -29,7 +29,7 @@ _imported: dict[int | None, frozenset[str]] = {}
 itself started, with `multiprocessing`, is not among them."""
 
 
-def copy_forkserver(modules: Iterable[str]) -> None:
+def copy_forkserver(modules: Iterable[str], *, needed: Iterable[str] = ()) -> None:
     """Start the forkserver of this process as a copy of it, unless it is running.
 
     Where a copy would not be safe, nothing happens: `start_forkserver` starts another.
@@ -38,6 +38,8 @@ def copy_forkserver(modules: Iterable[str]) -> None:
     ----------
     modules : iterable of str
         What it imports besides, if this process has not.
+    needed : iterable of str
+        Modules without which one that is running is replaced.
 
     Raises
     ------
@@ -48,13 +50,16 @@ def copy_forkserver(modules: Iterable[str]) -> None:
         return
     # Without the lock: there is no other thread, and the copy would inherit it locked.
     _forget_inherited()
+    _retire_if_without(needed)
     if _running_pid() is None:
         names = tuple(modules)
         prepare_socket_folder()
         _imported[copy_as_forkserver(names)] = frozenset((*sys.modules, *names))
 
 
-def start_forkserver(modules: Iterable[str], environment: Mapping[str, str]) -> bool:
+def start_forkserver(
+    modules: Iterable[str], environment: Mapping[str, str], *, needed: Iterable[str] = ()
+) -> bool:
     """Start the forkserver of this process, unless it is running.
 
     Parameters
@@ -63,6 +68,8 @@ def start_forkserver(modules: Iterable[str], environment: Mapping[str, str]) -> 
         What it imports, after the module search path is set and before the main script is run.
     environment : mapping of str to str
         Environment variables that it starts with, besides those of this process.
+    needed : iterable of str
+        Modules without which one that is running is replaced.
 
     Returns
     -------
@@ -81,6 +88,7 @@ def start_forkserver(modules: Iterable[str], environment: Mapping[str, str]) -> 
     with _LOCK:
         prepare_socket_folder()
         _forget_inherited()
+        _retire_if_without(needed)
         multiprocessing.get_context("forkserver").set_forkserver_preload([_FIRST, *names, _LAST])
         before = _running_pid()
         with _environment({**environment, FORKSERVER_VARIABLE: _preparation()}):
@@ -114,6 +122,39 @@ def _forget_inherited() -> None:
             return
     os.close(server._forkserver_alive_fd)  # our copy: the forkserver ends once nobody has any
     server._forkserver_address = server._forkserver_alive_fd = server._forkserver_pid = None
+
+
+def _retire_if_without(needed: Iterable[str]) -> None:
+    """Let go of a forkserver whose workers would each import what they need."""
+    _retired[:] = [each for each in _retired if not each.has_ended()]
+    pid, server = _running_pid(), _server()
+    if pid is None or pid not in _imported or _imported[pid].issuperset(needed):
+        return
+    _retired.append(_Retired(pid, server._forkserver_alive_fd))
+    server._forkserver_address = server._forkserver_alive_fd = server._forkserver_pid = None
+    _retired[:] = [each for each in _retired if not each.has_ended()]
+
+
+class _Retired:
+    """A forkserver that starts no more workers. It reports how those end that it has started."""
+
+    def __init__(self, pid: int, alive_fd: int) -> None:
+        self._pid = pid
+        self._alive_fd: int | None = alive_fd
+
+    def has_ended(self) -> bool:
+        """End it once its workers have; return whether it has ended."""
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if self._alive_fd is not None and not psutil.Process(self._pid).children():
+                os.close(self._alive_fd)
+                self._alive_fd = None
+        try:
+            return os.waitpid(self._pid, os.WNOHANG)[0] == self._pid
+        except ChildProcessError:  # another of this process's waits has taken its exit status
+            return True
+
+
+_retired: Final[list[_Retired]] = []
 
 
 def _preparation() -> str:

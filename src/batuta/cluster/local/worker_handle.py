@@ -33,15 +33,18 @@ from batuta.cluster.local.process_tree import private_bytes_below
 from batuta.cluster.local.worker_main import JobRequest, WorkerSetup, serve
 from batuta.cluster.resources import MB
 from batuta.cluster.store import StoredResult
+from batuta.datasets.loaded_libraries import PANDAS, XARRAY
 from batuta.process_family import KILL_FAMILY
 from batuta.profiling.capture.options import ProfileOptions
 
-PRELOADED: Final = (
-    "batuta.cluster.local.worker_main",
-    "batuta.datasets",
-    "batuta.cluster.local.forkserver_warm",
-)
-"""What every worker needs, with numpy, pandas, xarray and rasterio behind it."""
+PRELOADED: Final = ("batuta.cluster.local.worker_main", "batuta.cluster.local.forkserver_warm")
+"""What every worker needs."""
+
+_FOR_TILES: Final = {
+    XARRAY: ("batuta.datasets.for_programs", "batuta.cluster.local.forkserver_warm_tiles"),
+    PANDAS: (PANDAS,),
+}
+"""What workers need besides, by the library of its tiles that a program has imported."""
 
 
 _SUPERVISOR_END_S: Final = 2.0
@@ -69,12 +72,22 @@ class PoolSettings:
 _SHELLS: Final = frozenset({"IPython", "ipykernel"})
 
 
+def modules_for_tiles() -> tuple[str, ...]:
+    """Return the names of the modules that workers import for the tiles of this program."""
+    return tuple(
+        name for library, names in _FOR_TILES.items() if library in sys.modules for name in names
+    )
+
+
 def modules_for(functions: Iterable[Callable[..., Any]]) -> tuple[str, ...]:
     """Return the names of the modules that a worker imports to run `functions`."""
     modules = dict.fromkeys(
         (
             *preload.modules(),
             *PRELOADED,
+            *modules_for_tiles(),
+            # A function, or an object that is called.
+            *(type(each).__module__ for each in functions),
             *(getattr(each, "__module__", "") for each in functions),
         )
     )
@@ -95,7 +108,7 @@ def _process_class(settings: PoolSettings) -> type[Any]:
     if settings.start_method != "fork":
         check_start()
     if settings.start_method == "forkserver":
-        start_forkserver(settings.preload, {})
+        start_forkserver(settings.preload, {}, needed=modules_for_tiles())
     elif settings.start_method == "fork":
         _import_all(settings.preload)
     return FAMILY_PROCESSES[settings.start_method]

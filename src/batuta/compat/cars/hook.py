@@ -76,6 +76,8 @@ def install() -> None:
     """
     if any(isinstance(finder, CarsFinder) for finder in sys.meta_path):
         return
+    # Before CARS makes a Dataset: for which xarray would import dask.
+    importlib.import_module("batuta.datasets.tile_types")
     if REPLACED in sys.modules:
         raise ImportError(
             f"{REPLACED} is already imported: call install() before importing any module of CARS",

@@ -13,17 +13,21 @@ import weakref
 from collections.abc import Callable, Iterable, Mapping
 from hashlib import blake2b
 from types import FunctionType, MappingProxyType, MethodType, ModuleType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
-import xarray as xr
 
 from batuta.cluster.tasks import Delayed, Scattered
-from batuta.datasets import CarsDataset, CarsDict
+from batuta.datasets.cars_dataset import CarsDataset
+from batuta.datasets.loaded_libraries import PANDAS, XARRAY, loaded_class
+from batuta.datasets.tiles import CarsDict
 from batuta.orchestrator.resume.code import is_user_code
 from batuta.orchestrator.resume.definitions import DefinitionDigester
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
 
 DIGEST_BYTES: Final = 16
 _CACHED_FROM_BYTES: Final = 4096
@@ -94,9 +98,10 @@ class Digester:
         Inside a definition, other definitions are only identified, so that a value which holds
         some has another digest there. An array of numbers holds none.
         """
-        if type(value) not in _CACHED_TYPES or getattr(value, "nbytes", _CACHED_FROM_BYTES) < (
-            _CACHED_FROM_BYTES
-        ):
+        kind = type(value)
+        if kind not in _CACHED_TYPES and _library_digest(kind) is None:
+            return False
+        if getattr(value, "nbytes", _CACHED_FROM_BYTES) < _CACHED_FROM_BYTES:
             return False
         is_plain = isinstance(value, np.ndarray) and not value.dtype.hasobject
         return is_plain or not self._definitions.is_active
@@ -165,21 +170,21 @@ class Digester:
         """Digest the members, whatever their order."""
         return self.digest(("set", sorted(map(self.digest, content))))
 
-    def digest_variable(self, variable: xr.Variable) -> bytes:
+    def digest_variable(self, variable: "xr.Variable") -> bytes:
         """Digest dimensions, values and attributes."""
         return self.digest((variable.dims, variable.to_numpy(), variable.attrs))
 
-    def digest_dataset(self, dataset: xr.Dataset) -> bytes:
+    def digest_dataset(self, dataset: "xr.Dataset") -> bytes:
         """Digest variables, coordinates and attributes, without xarray's internal state."""
         variables = {name: self.digest_variable(each) for name, each in dataset.variables.items()}
         return self.digest(("Dataset", variables, set(dataset.coords), dataset.attrs))
 
-    def digest_data_array(self, array: xr.DataArray) -> bytes:
+    def digest_data_array(self, array: "xr.DataArray") -> bytes:
         """Digest values, coordinates and attributes."""
         coords = {name: self.digest_variable(each.variable) for name, each in array.coords.items()}
         return self.digest(("DataArray", array.name, self.digest_variable(array.variable), coords))
 
-    def digest_frame(self, frame: pd.DataFrame) -> bytes:
+    def digest_frame(self, frame: "pd.DataFrame") -> bytes:
         """Digest the columns in their order, the index and the attributes."""
         columns = [
             (label, repr(frame.dtypes.iloc[rank]), frame.iloc[:, rank].to_numpy())
@@ -245,27 +250,34 @@ _SPECIAL_DIGESTS: Final[dict[type, Callable[[Digester, Any], bytes]]] = {
     dict: Digester.digest_dict,
     set: Digester.digest_set,
     frozenset: Digester.digest_set,
-    xr.Dataset: Digester.digest_dataset,
-    xr.DataArray: Digester.digest_data_array,
-    pd.DataFrame: Digester.digest_frame,
     CarsDict: Digester.digest_cars_dict,
     CarsDataset: Digester.digest_cars_dataset,
 }
 
-_CACHED_TYPES: Final = frozenset(
-    {Scattered, np.ndarray, np.memmap, xr.Dataset, xr.DataArray, pd.DataFrame, CarsDataset}
-)
+_LIBRARY_DIGESTS: Final[dict[str, tuple[str, Callable[[Digester, Any], bytes]]]] = {
+    "Dataset": (XARRAY, Digester.digest_dataset),
+    "DataArray": (XARRAY, Digester.digest_data_array),
+    "DataFrame": (PANDAS, Digester.digest_frame),
+}
+"""By the name of a class, its library, which may not be imported."""
+
+_CACHED_TYPES: Final = frozenset({Scattered, np.ndarray, np.memmap, CarsDataset})
 
 
 def _special_digest(value: Any) -> Callable[[Digester, Any], bytes] | None:
     kind = type(value)
-    if (method := _SPECIAL_DIGESTS.get(kind)) is not None:
+    if (method := _SPECIAL_DIGESTS.get(kind) or _library_digest(kind)) is not None:
         return method
     if issubclass(kind, type):
         return Digester.digest_definition
     if kind.__dictoffset__ and "__wrapped__" in getattr(value, "__dict__", ()):
         return None if is_user_code(kind.__module__) else Digester.digest_wrapped
     return None
+
+
+def _library_digest(kind: type) -> Callable[[Digester, Any], bytes] | None:
+    library, method = _LIBRARY_DIGESTS.get(kind.__name__, ("", None))
+    return method if method is not None and kind is loaded_class(library, kind.__name__) else None
 
 
 def _parts(value: Any) -> list[Any]:

@@ -90,7 +90,7 @@ class BatutaPlugin(WorkerPlugin):
         # Imports that the first task would wait for. In a thread: they take seconds, during which
         # the event loop must answer the scheduler.
         threading.Thread(
-            target=importlib.import_module, args=("batuta.cluster.local.forkserver_warm",)
+            target=importlib.import_module, args=("batuta.cluster.local.forkserver_warm_tiles",)
         ).start()
         if self._options.measure_memory:
             self._repeat(_MemorySampler(worker, self._options.run_id).send, _MEASURE_EVERY_MS)
