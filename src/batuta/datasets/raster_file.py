@@ -23,6 +23,7 @@ from rasterio.errors import NotGeoreferencedWarning
 from rasterio.windows import Window as RasterWindow
 
 from batuta.datasets.array_file import ArrayFile, RasterSpec
+from batuta.datasets.block_cache import WriteCache
 from batuta.datasets.durable_file import (
     Workspace,
     allocate,
@@ -76,6 +77,7 @@ class RasterFile(ArrayFile):
         resume: bool = False,
     ) -> None:
         self._options = options or SaveOptions()
+        self._cache = WriteCache()
         self._pixels = self._pixels_path(Path(path), resume=resume)
         super().__init__(
             path,
@@ -105,6 +107,7 @@ class RasterFile(ArrayFile):
 
     def _store(self, bands: npt.NDArray[Any], window: Window) -> None:
         self.dataset.write(bands, window=_raster_window(window))
+        self._cache.record(bands.nbytes)
 
     def _load(self, window: Window) -> npt.NDArray[Any]:
         pixels: npt.NDArray[Any] = self.dataset.read(window=_raster_window(window))

@@ -3,7 +3,8 @@
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -15,6 +16,7 @@ from rasterio.windows import Window as RasterWindow
 from batuta.cluster.tasks import Scattered
 from batuta.datasets import Window
 from batuta.datasets.axes import in_raster_order
+from batuta.datasets.block_cache import block_bytes, limited_block_cache
 from batuta.tiling.bucket_objects import gdal_environment, open_raster, zarr_store
 from batuta.tiling.raster import Pixels, Raster
 
@@ -72,8 +74,9 @@ class FileSource:
     def read(self, window: Window) -> Pixels:
         """Return the pixels of a window: see `Source.read`."""
         rows, cols = window.shape
-        opened = _OPEN.get((self.path, self.version, self.resampling and self.raster), self._open)
-        with gdal_environment(self.path):
+        key = (self.path, self.version, self.resampling and self.raster)
+        opened = _OPEN.get(key, self._open)
+        with gdal_environment(self.path), _OPEN.block_cache(key, window):
             pixels: Pixels = opened.read(
                 indexes=list(range(1, self.raster.count + 1)) if self.raster.is_banded else 1,
                 window=RasterWindow(window.col_min, window.row_min, cols, rows),
@@ -179,20 +182,34 @@ class _OpenFiles(threading.local):
 
     def __init__(self) -> None:
         self._opened: OrderedDict[Any, Any] = OrderedDict()
+        self._block_bytes: dict[Any, int | None] = {}
+        """Of each, what the blocks took that were read last; None where that is not known."""
         self._pid = os.getpid()
 
     def get(self, key: Any, open_file: Callable[[], Any]) -> Any:
         if self._pid != os.getpid():
             self._opened, self._pid = OrderedDict(), os.getpid()
+            self._block_bytes = {}
         if key not in self._opened:
             self._opened[key] = open_file()
             if len(self._opened) > _MAX_OPEN:
-                _, oldest = self._opened.popitem(last=False)
-                oldest.close()
+                oldest, dataset = self._opened.popitem(last=False)
+                self._block_bytes.pop(oldest, None)
+                dataset.close()
         self._opened.move_to_end(key)
         return self._opened[key]
 
+    @contextmanager
+    def block_cache(self, key: Any, window: Window) -> Iterator[None]:
+        """Let GDAL keep the blocks that a tile reads of each file: some are of the next one too."""
+        self._block_bytes[key] = block_bytes(self._opened[key], window)
+        needed = [*self._block_bytes.values()]
+        known = [each for each in needed if each is not None]
+        with nullcontext() if len(known) < len(needed) else limited_block_cache(sum(known)):
+            yield
+
     def close(self) -> None:
+        self._block_bytes.clear()
         while self._opened:
             _, opened = self._opened.popitem()
             opened.close()
