@@ -237,6 +237,27 @@ def test_an_sdb_that_knows_no_bulk_is_sent_each_file(
         assert len(list(client.list())) == 5
 
 
+def test_files_that_would_be_of_one_observation_are_not_imported(
+    sdb_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = ["MOD09GQ.A2024001.h18v04.hdf", "MOD09GQ.A2024001.h18v05.hdf.gz", "x.fits"]
+    paths = [tmp_path / name for name in (*names, "x.png")]
+    for path in paths:
+        path.write_bytes(path.name.encode())
+    command = ["import", "--product", "A", "--obs-id", "d-{stem}", "--sdb-url", sdb_url]
+    assert run([*command, *map(str, paths)]) == 2
+    told = capsys.readouterr().err
+    assert f"--obs-id d-{{stem}}: 'd-x' of both {paths[2]} and {paths[3]}" in told
+    with SdbClient(sdb_url) as client:
+        assert list(client.list()) == []
+        assert run([*command, *map(str, paths[:3])]) == 0
+        assert sorted(each.obs_id for each in client.list()) == [
+            "d-MOD09GQ.A2024001.h18v04",
+            "d-MOD09GQ.A2024001.h18v05",
+            "d-x",
+        ]
+
+
 def test_the_command_imports_many_files_and_tells_of_each(
     sdb_url: str, tmp_path: Path, store_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

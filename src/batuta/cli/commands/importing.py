@@ -33,7 +33,9 @@ if TYPE_CHECKING:
 
 SHA256: Final = re.compile(r"[0-9a-fA-F]{64}")
 STEM: Final = "{stem}"
-"""In --obs-id, the name of the file without its suffixes."""
+"""In --obs-id, the name of the file without its suffix."""
+COMPRESSED: Final = frozenset({".gz", ".bz2", ".xz", ".zst", ".fz", ".Z"})
+"""Suffixes that follow the one of the file that was compressed."""
 
 
 class NotAllImportedError(BatutaError):
@@ -51,7 +53,7 @@ def import_product(  # noqa: PLR0913  each is an option
     obs_id: Annotated[
         str,
         typer.Option(
-            help="The observation; {stem} in it is the name of each file without its suffixes."
+            help="The observation; {stem} in it is the name of each file without its suffix."
         ),
     ],
     sha256: Annotated[str | None, typer.Option(help="Expected SHA-256 of the file.")] = None,
@@ -179,15 +181,26 @@ def _check_files(files: Sequence[Path], of_one: dict[str, object]) -> None:
 
 def _observations(files: Sequence[Path], obs_id: str) -> dict[Path, str]:
     """Return the observation of each file; each file once."""
-    found = {file: obs_id.replace(STEM, file.name.partition(".")[0]) for file in files}
-    problems = [
-        f"--obs-id {obs_id}: {file}: {problem}"
-        for file, name in found.items()
-        if STEM in obs_id and (problem := name_problem("obs_id", name)) is not None
-    ]
+    found = {file: obs_id.replace(STEM, _stem(file)) for file in files}
+    if STEM not in obs_id:
+        return found
+    problems: list[str] = []
+    files_of: dict[str, Path] = {}
+    for file, name in found.items():
+        if (problem := name_problem("obs_id", name)) is not None:
+            problems.append(f"--obs-id {obs_id}: {file}: {problem}")
+        elif (other := files_of.setdefault(name, file)) is not file:
+            # Unasked, one would become a version of the other.
+            problems.append(f"--obs-id {obs_id}: {name!r} of both {other} and {file}")
     if problems:
         raise ConfigurationError(problems)
     return found
+
+
+def _stem(file: Path) -> str:
+    """Return the name of a file without its suffix, and that of its compression."""
+    name = Path(file.stem) if file.suffix in COMPRESSED else file
+    return name.stem
 
 
 def _json_object(option: str, text: str | None) -> dict[str, Any] | None:
