@@ -5,24 +5,30 @@ import hashlib
 import json
 from base64 import b64encode
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy.engine import make_url
 
 from batuta.cli.app import run
 from batuta.messaging import DataAvailable
 from batuta.sdb import Imported, NewFile, SdbClient, SdbSettings
+from batuta.sdb.retries import GivenUpError
 from batuta.sdb.service import open_sdb
 from batuta.service.client import ServiceError
 from tests.sdb.archives import PLACES, NewPlace, picture
 from tests.sdb.conftest import MakeSettings
+from tests.sdb.test_health import only_reading, run_sql, without_sessions
 from tests.sdb.test_imports import kept, metric
 from tests.sdb.test_outbox import announced
 from tests.support.servers import NatsServer, free_port
 from tests.support.services import ServiceProcess, serving
+from tests.support.waiting import eventually_sync
 
 KIB = 2**10
 LINES = {"Content-Type": "application/x-ndjson"}
@@ -166,6 +172,121 @@ def test_quotas_hold_for_each_line(make_settings: MakeSettings) -> None:
         assert [each["status"] for each in answers] == [201, 201, 201, 507, 507, 507, 201]
         assert "product_quotas: B" in answers[5]["detail"]
         assert metric(bulk, "batuta_sdb_stored_bytes") == 901
+
+
+@contextmanager
+def away(database_url: str) -> Iterator[None]:
+    """Let nobody write to a database."""
+    parsed = make_url(database_url)
+    if parsed.get_backend_name() == "postgresql":
+        server = parsed.set(database="postgres").render_as_string(hide_password=False)
+        run_sql(server, only_reading(database_url, "on"), without_sessions(database_url))
+        yield
+        run_sql(server, only_reading(database_url, "off"), without_sessions(database_url))
+    else:
+        file = Path(parsed.database or "")
+        moved = file.rename(file.with_name("moved.db"))
+        yield
+        moved.rename(file)
+
+
+def test_each_line_tells_what_is_known_where_the_database_fails_in_the_middle(
+    make_settings: MakeSettings, database_url: str
+) -> None:
+    lines = [line(str(number).encode(), obs_id=f"o{number}") for number in range(600)]
+    with (
+        serving(open_sdb, make_settings(database_url=database_url)) as url,
+        httpx.Client(base_url=url, timeout=60) as bulk,
+        httpx.Client(base_url=url) as other,
+        ExitStack() as failing,
+    ):
+
+        def body() -> Iterator[bytes]:
+            yield b"\n".join(lines[:250]) + b"\n"
+            assert eventually_sync(lambda: metric(other, "batuta_sdb_imports_total") == 250)
+            failing.enter_context(away(database_url))
+            yield b"\n".join(lines[250:])
+
+        answer = bulk.post("/products/bulk", content=body(), headers=LINES)
+        assert answer.status_code == 200
+        told = [json.loads(each) for each in answer.text.splitlines()]
+        assert [each["status"] for each in told] == [201] * 250 + [503] * 350
+        details = [each["detail"].partition("; ")[2] for each in told[250:]]
+        unknown = "whether the file is recorded is not known: send it again"
+        assert details == [unknown] * 250 + ["not tried: send it again"] * 100
+        # Nothing is known of any: the request as a whole.
+        whole = bulk.post("/products/bulk", content=b"\n".join(lines), headers=LINES)
+        assert (whole.status_code, whole.headers["retry-after"]) == (503, "2")
+        failing.close()
+        assert [each["status"] for each in send(bulk, *lines[250:])] == [201] * 350
+        again = send(bulk, *lines)
+        assert {(each["status"], each["stored"]["version"]) for each in again} == {(200, 1)}
+
+
+class _Failing:
+    """Lets through the first lines of a request for bulk, as an sdb whose database then fails."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *passing: int) -> None:
+        self.sent: list[int] = []
+        self._passing = iter(passing)
+        self._post = httpx.Client.post
+
+        def post(http: httpx.Client, path: str, content: bytes, **given: Any) -> httpx.Response:
+            return self.pass_some(http, path, content, **given)
+
+        monkeypatch.setattr(httpx.Client, "post", post)
+
+    def pass_some(
+        self, http: httpx.Client, path: str, content: bytes, **given: Any
+    ) -> httpx.Response:
+        lines = content.splitlines(keepends=True)
+        self.sent.append(len(lines))
+        passing = next(self._passing)
+        response = self._post(http, path, content=b"".join(lines[:passing]), **given)
+        failed = b'{"status": 503, "detail": "database unavailable: away"}\n'
+        text = response.content + failed * (len(lines) - passing)
+        return httpx.Response(200, content=text, request=response.request)
+
+
+def test_a_client_sends_again_what_could_not_be_recorded_and_nothing_else(
+    client: SdbClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing = _Failing(monkeypatch, 3, 0, 2)
+    outcomes = list(client.import_files(write_files(tmp_path, 5)))
+    assert failing.sent == [5, 2, 2]
+    assert [
+        (each.stored.obs_id, each.is_new) for each in outcomes if isinstance(each, Imported)
+    ] == [(f"o{number}", True) for number in range(5)]
+
+
+def test_a_client_that_gives_up_tells_what_was_recorded(
+    sdb_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _Failing(monkeypatch, 3)
+    with SdbClient(sdb_url, retry_for_s=0) as client:
+        outcomes = client.import_files(write_files(tmp_path, 5))
+        told = list(islice(outcomes, 5))
+        assert [isinstance(each, Imported) for each in told] == [True] * 3 + [False] * 2
+        assert "away" in str(told[3])
+        with pytest.raises(GivenUpError, match="away"):
+            next(outcomes)
+
+
+def test_the_command_tells_what_was_imported_before_the_sdb_went_away(
+    sdb_url: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    _Failing(monkeypatch, 3)
+    monkeypatch.setattr("batuta.cli.commands.importing.RETRY_FOR_S", 0)
+    paths = [str(file.path) for file in write_files(tmp_path, 5)]
+    command = ["import", *paths, "--product", "A", "--obs-id", "{stem}", "--sdb-url", sdb_url]
+    assert run([*command, "--json"]) == 1
+    captured = capsys.readouterr()
+    names = [each.get("obs_id") for each in json.loads(captured.out)]
+    assert names == ["f0", "f1", "f2", None, None]
+    assert "away" in captured.err
 
 
 def test_files_are_there_once_after_the_sdb_was_killed_in_the_middle(

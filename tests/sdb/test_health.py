@@ -105,23 +105,23 @@ def test_a_database_that_only_reads_is_unhealthy_and_imports_come_later(
     url = new_postgresql_database(postgresql_server)
     with serving(open_sdb, make_settings(database_url=url)) as sdb:
         assert import_status(sdb)[0] == 201
-        run_sql(postgresql_server, _only_reading(url, "on"), _without_sessions(url))
+        run_sql(postgresql_server, only_reading(url, "on"), without_sessions(url))
         status, retry_after, detail = import_status(sdb)
         assert (status, retry_after) == (503, "2")
         assert "read-only transaction" in detail
         assert "INTO products" not in detail
         assert eventually_sync(lambda: "read-only" in problems(sdb).get("database", ""))
-        run_sql(postgresql_server, _only_reading(url, "off"), _without_sessions(url))
+        run_sql(postgresql_server, only_reading(url, "off"), without_sessions(url))
         assert eventually_sync(lambda: import_status(sdb)[0] == 201)
         assert eventually_sync(lambda: is_well(sdb))
 
 
-def _only_reading(url: str, value: str) -> str:
+def only_reading(url: str, value: str) -> str:
     name = make_url(url).database
     return f"ALTER DATABASE {name} SET default_transaction_read_only = {value}"
 
 
-def _without_sessions(url: str) -> str:
+def without_sessions(url: str) -> str:
     name = make_url(url).database
     return f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"  # noqa: S608  a name of ours
 

@@ -1,10 +1,13 @@
 """Many small files in one request: a line of JSON for each, and a line of JSON in answer to each.
 
-None fails the others. They are recorded in group commits, each in the order of its line.
+None fails the others. They are recorded in group commits, each in the order of its line. Where the
+database fails in the middle, each line tells what is known of its file: that it is recorded, or
+that it is to be sent again, which records nothing twice.
 """
 
 import asyncio
 import json
+import logging
 from base64 import b64decode
 from binascii import Error as Base64Error
 from collections.abc import AsyncIterator, Iterator
@@ -13,6 +16,8 @@ from http import HTTPStatus
 from typing import Any, Final
 
 from fastapi import Request
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.concurrency import run_in_threadpool
 
 from batuta.sdb.catalogue import ImportResult
@@ -28,6 +33,7 @@ from batuta.sdb.request_body import RequestBody, require_type
 from batuta.sdb.settings import MAX_SMALL_FILE_BYTES
 from batuta.sdb.store import SmallFile, StoreError, Upload, file_errors
 from batuta.service.bodies import Chunk
+from batuta.service.database import UNAVAILABLE, unavailable_reason
 from batuta.service.problems import ProblemError
 
 MEDIA_TYPE: Final = "application/x-ndjson"
@@ -41,7 +47,11 @@ MAX_LINE_BYTES: Final = MAX_SMALL_FILE_BYTES * 4 // 3 + MAX_FIELDS_BYTES + 2**10
 MAX_BATCH_BYTES: Final = 8 * 2**20
 CONTENT: Final = "content"
 
-Outcome = ImportResult | ProblemError
+Unavailable = OperationalError | PoolTimeoutError
+"""Why the database could not be used: it is not known whether a file is recorded."""
+Outcome = ImportResult | ProblemError | Unavailable
+
+LOG: Final = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -62,32 +72,63 @@ class BulkImporter:
     async def import_all(self, request: Request) -> list[bytes]:
         """Return the answers, each a line, in the order of the files.
 
+        Once the database cannot be used, the files that follow are not tried.
+
         Raises
         ------
         ProblemError
             If the body is none of lines of JSON; 507 if the disk has no room for any file.
         ClientDisconnect
             If the client disconnected; what was received by then may be recorded.
+        sqlalchemy.exc.OperationalError, sqlalchemy.exc.TimeoutError
+            If the database cannot be used before anything is known of any file.
         """
         refuse_compressed(request.headers)
         require_type(request, MEDIA_TYPE)
         answers: list[bytes] = []
         batch = _Batch()
+        away: Unavailable | None = None
         with self.recorder.metrics.receiving.track_inprogress():
             async for line in _bounded(RequestBody(request)):
                 batch.add(line)
                 if batch.is_full:
-                    answers += await self._import(batch)
+                    away = await self._import(batch, answers, away)
                     batch = _Batch()
-            answers += await self._import(batch)
+            await self._import(batch, answers, away)
         return answers
 
-    async def _import(self, batch: "_Batch") -> list[bytes]:
-        async with self.recorder.counted(None, 0) as reception:
-            outcomes = await asyncio.gather(
-                *(self._outcome(line, reception) for line in batch.lines)
+    async def _import(
+        self, batch: "_Batch", answers: list[bytes], away: Unavailable | None
+    ) -> Unavailable | None:
+        """Import a batch, add its answers, and return why the database cannot be used, if so."""
+        if away is not None:
+            answers += [self._refusal(_not_tried(away)) for _ in batch.lines]
+            return away
+        outcomes = await self._outcomes(batch, is_first=not answers)
+        away = next((each for each in outcomes if isinstance(each, UNAVAILABLE)), None)
+        if away is not None:
+            if not answers and all(isinstance(each, UNAVAILABLE) for each in outcomes):
+                raise away
+            LOG.error(
+                "POST /products/bulk: database: %s; %d files are known of, those that follow are "
+                "not tried",
+                unavailable_reason(away),
+                len(answers) + sum(not isinstance(each, UNAVAILABLE) for each in outcomes),
             )
-        return [self._answer(each) for each in outcomes]
+        answers += [self._answer(each) for each in outcomes]
+        return away
+
+    async def _outcomes(self, batch: "_Batch", *, is_first: bool) -> list[Outcome]:
+        try:
+            async with self.recorder.counted(None, 0) as reception:
+                return await asyncio.gather(
+                    *(self._outcome(line, reception) for line in batch.lines)
+                )
+        except (ProblemError, *UNAVAILABLE) as exc:
+            # Before any of the batch was tried.
+            if is_first:
+                raise
+            return [exc] * len(batch.lines)
 
     async def _outcome(self, line: "bytes | ProblemError", reception: Reception) -> Outcome:
         try:
@@ -101,7 +142,7 @@ class BulkImporter:
                 small = SmallFile(content)
                 new, repeated = self.recorder.store_file(asked, None, reception, small)
             return await self.recorder.record(new, repeated)
-        except ProblemError as exc:
+        except (ProblemError, *UNAVAILABLE) as exc:
             return exc
         except StoreError as exc:
             status = HTTPStatus.INSUFFICIENT_STORAGE if exc.full else HTTPStatus.SERVICE_UNAVAILABLE
@@ -117,13 +158,33 @@ class BulkImporter:
             upload.close()
 
     def _answer(self, outcome: Outcome) -> bytes:
+        if isinstance(outcome, UNAVAILABLE):
+            return self._refusal(_unknown(outcome))
         if isinstance(outcome, ProblemError):
-            self.recorder.metrics.refused.labels(outcome.status.value).inc()
-            answer = {"status": outcome.status.value, "detail": outcome.detail}
-            return json.dumps(answer).encode() + b"\n"
+            return self._refusal(outcome)
         status = HTTPStatus.CREATED if outcome.is_new else HTTPStatus.OK
         stored = outcome.stored.model_dump_json().encode()
         return b'{"status":%d,"stored":%s}\n' % (status, stored)
+
+    def _refusal(self, problem: ProblemError) -> bytes:
+        self.recorder.metrics.refused.labels(problem.status.value).inc()
+        answer = {"status": problem.status.value, "detail": problem.detail}
+        return json.dumps(answer).encode() + b"\n"
+
+
+def _unknown(exc: Unavailable) -> ProblemError:
+    return ProblemError(
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        f"database unavailable: {unavailable_reason(exc)}; whether the file is recorded is not "
+        "known: send it again",
+    )
+
+
+def _not_tried(exc: Unavailable) -> ProblemError:
+    return ProblemError(
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        f"database unavailable: {unavailable_reason(exc)}; not tried: send it again",
+    )
 
 
 async def _bounded(body: RequestBody) -> AsyncIterator[bytes | ProblemError]:

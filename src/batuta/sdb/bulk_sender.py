@@ -23,7 +23,7 @@ from batuta.sdb.import_sender import (
     text_fields,
 )
 from batuta.sdb.records import StoredProduct
-from batuta.sdb.retries import GivenUpError
+from batuta.sdb.retries import GivenUpError, is_transient
 from batuta.service.client import ServiceError, check_response, translate_errors
 
 SMALL_BYTES: Final = 2**18
@@ -81,6 +81,8 @@ class BulkSender:
     def send(self, files: Iterable[NewFile]) -> Iterator[Outcome]:
         """Yield, for each of `files` and in their order, what it was answered with, or its error.
 
+        What the sdb could not record at the time is sent again, for as long as other calls are.
+
         Raises
         ------
         ServiceError
@@ -136,16 +138,45 @@ class BulkSender:
             return exc
 
     def _send_together(self, lines: list[tuple[NewFile, bytes]]) -> Iterator[Outcome]:
-        body = b"".join(line for _, line in lines)
-        response = self._sender.retries.run(partial(self._post, body))
-        if response.status_code in _UNKNOWN_THERE:
+        together = _Together([line for _, line in lines])
+        call = partial(self._send_left, together)
+        try:
+            knows_bulk = self._sender.retries.run(call, position=together.known)
+        except GivenUpError as exc:
+            # What is known is told; then that the sdb cannot be reached, as of all others.
+            if together.known():
+                yield from (exc if each is None else each for each in together.outcomes)
+            raise
+        if not knows_bulk:
             for file, _ in lines:
                 yield self._send_alone(file)
             return
+        yield from (each for each in together.outcomes if each is not None)
+
+    def _send_left(self, together: "_Together") -> bool:
+        """Send what is not known yet; return False if the sdb knows no bulk.
+
+        Raises
+        ------
+        ServiceError
+            If some of it is to be sent again, or all.
+        """
+        left = together.left()
+        response = self._post(b"".join(together.lines[place] for place in left))
+        if response.status_code in _UNKNOWN_THERE:
+            return False
         answers = [_read(self._sender.http, line) for line in response.content.splitlines()]
-        if len(answers) != len(lines):
-            raise ServiceError(f"{SERVICE}: {len(answers)} answers to {len(lines)} files")
-        yield from answers
+        if len(answers) != len(left):
+            raise ServiceError(f"{SERVICE}: {len(answers)} answers to {len(left)} files")
+        again: ServiceError | None = None
+        for place, answer in zip(left, answers, strict=True):
+            if isinstance(answer, ServiceError) and is_transient(answer):
+                again = again or answer
+            else:
+                together.outcomes[place] = answer
+        if again is not None:
+            raise again
+        return True
 
     def _post(self, body: bytes) -> httpx.Response:
         headers = {"Content-Type": "application/x-ndjson"}
@@ -156,6 +187,22 @@ class BulkSender:
         if response.status_code in _UNKNOWN_THERE:
             return response
         return check_response(SERVICE, response)
+
+
+class _Together:
+    """Lines that are sent together, until something is known of each."""
+
+    def __init__(self, lines: list[bytes]) -> None:
+        self.lines = lines
+        self.outcomes: list[Outcome | None] = [None] * len(lines)
+
+    def left(self) -> list[int]:
+        """Return the places of those of which nothing is known."""
+        return [place for place, outcome in enumerate(self.outcomes) if outcome is None]
+
+    def known(self) -> int:
+        """Return how many are known of."""
+        return len(self.lines) - len(self.left())
 
 
 def _is_full(lines: list[tuple[NewFile, bytes]]) -> bool:

@@ -72,7 +72,7 @@ class Retries:
             try:
                 return call()
             except ServiceError as exc:
-                if not _is_transient(exc):
+                if not is_transient(exc):
                     raise
                 if position is not None and position() > reached:
                     reached, wait_s = position(), MIN_WAIT_S
@@ -86,8 +86,8 @@ class Retries:
             wait_s = min(2 * wait_s, MAX_WAIT_S)
 
 
-def _is_transient(exc: ServiceError) -> bool:
-    """Whether the same call may succeed later."""
+def is_transient(exc: ServiceError) -> bool:
+    """Return whether the same call may succeed later."""
     if is_refused_certificate(exc):
         return False
     if isinstance(exc, UploadInterruptedError) or exc.status in _TRANSIENT_STATUSES:

@@ -134,16 +134,18 @@ def _import_all(
     told: list[dict[str, Any]] = []
     failed = 0
     with sdb_at(sdb_url, RETRY_FOR_S) as sdb:
-        for file, outcome in zip(new, sdb.import_files(new), strict=True):
-            failed += isinstance(outcome, ServiceError)
+        try:
+            for file, outcome in zip(new, sdb.import_files(new), strict=True):
+                failed += isinstance(outcome, ServiceError)
+                if as_json:
+                    told.append(_told(file, outcome))
+                elif isinstance(outcome, ServiceError):
+                    typer.echo(printable(f"{file.path}: {outcome}"), err=True)
+                else:
+                    echo(_line(outcome))
+        finally:  # also where the sdb cannot be reached any more: what was imported is told
             if as_json:
-                told.append(_told(file, outcome))
-            elif isinstance(outcome, ServiceError):
-                typer.echo(printable(f"{file.path}: {outcome}"), err=True)
-            else:
-                echo(_line(outcome))
-    if as_json:
-        print_json(told)
+                print_json(told)
     if failed:
         raise NotAllImportedError(
             f"{failed} of {format_count(len(new), 'file')} not imported; the others were"
