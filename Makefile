@@ -34,9 +34,8 @@ help:  ## this list
 $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	  || { echo "Batuta needs Python 3.11 or newer: make PYTHON=/path/to/python3.11 ..."; exit 1; }
-	@echo "Installing Batuta, what it uses and its tools into $(VENV): $$(grep -c '==' constraints.txt) packages, a minute or two."
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@echo "Installing Batuta, what it uses and its tools into $(VENV): $$(grep -c '==' constraints.txt) packages, about a minute."
+	@$(PYTHON) -m tools.install $(VENV) constraints.txt --editable '.[dev]'
 	@touch $(INSTALLED)
 
 install: $(INSTALLED)  ## the project and its tools, into .venv
@@ -67,8 +66,7 @@ fuzz: $(INSTALLED)  ## requests made from each service's description of its inte
 	BATUTA_FUZZ_REQUESTS=$(N) $(BIN)/python -m pytest tests/system/test_random_requests.py $(TEST_ARGS)
 
 $(FLOORS_INSTALLED): pyproject.toml constraints-floors.txt
-	$(PYTHON) -m venv $(FLOORS)
-	$(FLOORS)/bin/pip install --quiet --constraint constraints-floors.txt \
+	$(PYTHON) -m tools.install $(FLOORS) constraints-floors.txt \
 	  --editable '.[services,formats,dask,profiling,tests]'
 	@touch $(FLOORS_INSTALLED)
 
@@ -104,15 +102,13 @@ format: $(INSTALLED)  ## put the code in form
 	$(BIN)/ruff check --fix .
 
 $(PEERS_INSTALLED): pyproject.toml benchmarks/peers.in benchmarks/peers-constraints.txt
-	$(PYTHON) -m venv $(PEERS)
-	$(PEERS)/bin/pip install --quiet --constraint benchmarks/peers-constraints.txt \
+	$(PYTHON) -m tools.install $(PEERS) benchmarks/peers-constraints.txt \
 	  --requirement benchmarks/peers.in --editable .
 	@touch $(PEERS_INSTALLED)
 
 $(ORCHESTRA_PEERS_INSTALLED): pyproject.toml $(ORCHESTRA_PEERS_PINS)
 	@command -v npm >/dev/null || { echo "Restate's server comes from npm, which is not installed."; exit 1; }
-	$(PYTHON) -m venv $(ORCHESTRA_PEERS)
-	$(ORCHESTRA_PEERS)/bin/pip install --quiet --constraint benchmarks/orchestra_peers/constraints.txt \
+	$(PYTHON) -m tools.install $(ORCHESTRA_PEERS) benchmarks/orchestra_peers/constraints.txt \
 	  --requirement benchmarks/orchestra_peers/requirements.in --editable '.[services]'
 	cp benchmarks/orchestra_peers/package*.json $(ORCHESTRA_PEERS)
 	npm ci --prefix $(ORCHESTRA_PEERS) --ignore-scripts --no-audit --no-fund
