@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import rasterio
@@ -52,12 +53,18 @@ def test_what_a_user_has_set_holds(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_blocks_of_a_window_are_whole(tmp_path: Path) -> None:
-    tiled = write(tmp_path / "tiled.tif", 512, tiled=True, blockxsize=128, blockysize=64)
-    with rasterio.open(tiled) as raster:
+    blocks: dict[str, Any] = {"tiled": True, "blockxsize": 128, "blockysize": 64}
+    with rasterio.open(write(tmp_path / "a.tif", 512, compress="deflate", **blocks)) as raster:
         assert block_bytes(raster, Window(0, 64, 0, 128)) == 64 * 128 * 5
         assert block_bytes(raster, Window(63, 65, 127, 129)) == 4 * 64 * 128 * 5
     with rasterio.open(write(tmp_path / "strips.tif", 512, blockysize=1)) as raster:
         assert block_bytes(raster, Window(3, 5, 0, 1)) == 2 * 512 * 5
+
+
+def test_blocks_that_cost_nothing_to_read_again_are_not_kept(tmp_path: Path) -> None:
+    plain = write(tmp_path / "plain.tif", 512, tiled=True, blockxsize=128, blockysize=128)
+    with rasterio.open(plain) as raster:
+        assert block_bytes(raster, Window(0, 512, 0, 512)) == 0
 
 
 def test_nothing_is_known_of_files_that_are_made_of_others(tmp_path: Path) -> None:
@@ -113,7 +120,8 @@ print(peak_bytes() - before)
 def test_a_raster_that_is_read_or_written_tile_by_tile_does_not_stay_in_memory(
     tmp_path: Path, act: str
 ) -> None:
-    write(tmp_path / "in.tif", SIDE_PX, tiled=True, blockxsize=256, blockysize=256)
+    blocks: dict[str, Any] = {"tiled": True, "blockxsize": 256, "blockysize": 256}
+    write(tmp_path / "in.tif", SIDE_PX, compress="deflate", **blocks)
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", PROGRAM.format(side=SIDE_PX), act],
         cwd=tmp_path,

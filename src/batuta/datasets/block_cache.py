@@ -7,6 +7,7 @@ memory of the machine in each process. Each worker would hold the inputs of all 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -40,7 +41,10 @@ def limited_block_cache(needed_bytes: int) -> Iterator[None]:
 
 
 def block_bytes(dataset: Any, window: Window) -> int | None:
-    """Return what the blocks of a file take that a window touches, those of all its bands.
+    """Return what the blocks of a file take that a window touches and that are worth keeping.
+
+    Those of all its bands; none of blocks on this machine that are not compressed, which the system
+    has in memory too.
 
     Parameters
     ----------
@@ -57,6 +61,9 @@ def block_bytes(dataset: Any, window: Window) -> int | None:
     if dataset.driver != "GTiff":
         return None
     height, width = dataset.block_shapes[0]
+    is_strip = width >= dataset.width  # of which a tile may use a small part
+    if dataset.compression is None and not is_strip and Path(dataset.name).is_file():
+        return 0
     rows = -(-window.row_max // height) - window.row_min // height
     cols = -(-window.col_max // width) - window.col_min // width
     pixel = dataset.count * np.dtype(dataset.dtypes[0]).itemsize + 1  # and their mask
