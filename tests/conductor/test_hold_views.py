@@ -1,14 +1,28 @@
 """What holds keep back, as it is listed and previewed, where something else does too."""
 
+from typing import cast
+
+import httpx
+
+from batuta.conductor.database.holds.hold_store import Wanted
 from batuta.conductor.database.views.event_views import EventViews
 from batuta.conductor.database.views.hold_views import HoldView, HoldViews
 from batuta.conductor.database.views.late_views import LateViews
 from batuta.conductor.database.views.why_views import WhyDetail, WhyViews
 from batuta.conductor.decisions.approvals import Verdict
+from batuta.conductor.decisions.holds import Scope
 from batuta.conductor.decisions.rules import Arrival
+from batuta.conductor.dispatch.archive import Archive
+from batuta.conductor.dispatch.dispatcher import Dispatcher
+from batuta.conductor.dispatch.providers import Providers
+from batuta.conductor.hold_watch import HoldWatch
+from batuta.conductor.routes.hold_routes import hold_router
+from batuta.service.app import AppConfig, create_app
 from batuta.service.operators import Operator
+from batuta.service.routing import add_routers
 from tests.conductor.graphs import graph_of
 from tests.conductor.harness import UNLIMITED, Harness, OpenLedger
+from tests.support.interleaving import changed_after
 
 GRAPH = graph_of(["A"], {"B": {"m_input": ["A"], "approval": "before"}, "C": {"m_input": ["A"]}})
 ANA = Operator("ana")
@@ -60,3 +74,31 @@ def test_why_of_what_is_not_approved_names_the_hold_that_would_keep_it_back_then
     assert told.needs[1] == "then the release of hold 1 of product B: batuta release --hold 1"
     harness.release(product="B")
     assert len(_why(harness, "B").needs) == 1
+
+
+async def test_a_hold_that_is_placed_while_it_is_looked_for_was_not_there(
+    open_ledger: OpenLedger,
+) -> None:
+    harness = open_ledger(GRAPH)
+    store = harness.ledger.holds
+    dispatcher = Dispatcher(
+        harness.ledger, cast(Providers, None), cast(Archive, None), lambda _: None
+    )
+    watch = HoldWatch(store, dispatcher.write, lambda: None, lambda *_: None)
+    app = create_app(AppConfig(name="x", description=""))
+    add_routers(
+        app, hold_router(harness.current, HoldViews(harness.engine, store), watch, dispatcher)
+    )
+
+    def place() -> None:
+        store.place(Wanted(scope=Scope(product="B"), by=ANA))
+
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+        # After what looks for open holds, before what looks for one that was released.
+        looked = 1 + (harness.engine.dialect.name == "sqlite")
+        with changed_after(harness.engine, looked, place) as is_placed:
+            answer = await client.get("/holds/1/preview")
+        assert is_placed()
+        assert (answer.status_code, answer.json()["detail"]) == (404, "hold 1: not found")
+        assert (await client.get("/holds/1/preview")).status_code == 200
