@@ -20,8 +20,8 @@ from batuta.service.problems import ProblemError
 
 WRITE_BYTES: Final = BUFFER_BYTES // 2
 SAVE_BYTES: Final = 64 * 2**20
-"""How much is received before it is flushed to the disk, and recorded that it is there: about what
-a power cut costs. A killed process loses no more."""
+"""How much is received, at most, before it is flushed to the disk, and recorded that it is there:
+what a power cut costs. A killed process loses no more."""
 
 
 class ChecksumError(Exception):
@@ -81,8 +81,6 @@ class Appender:
         self._before = (file.size, self._appended, file.hashed.copy())
         self._checksum = part.checksum.new() if part.checksum is not None else None
         self._writing: asyncio.Task[None] | None = None
-        self._flushing: asyncio.Task[None] | None = None
-        """More is received, and written, meanwhile."""
         self._is_verified = part.checksum is None
 
     @property
@@ -137,22 +135,17 @@ class Appender:
 
         What was to have a digest, and was not seen to have it, is forgotten.
         """
-        tasks = [each for each in (self._writing, self._flushing) if each is not None]
-        if tasks:
-            await asyncio.wait(tasks)
-        if self._flushing is not None:
-            # If it has failed: what follows flushes the same, and more.
-            self._flushing.exception()
+        if self._writing is not None:
+            await asyncio.wait([self._writing])
         if not self._is_verified:
             size, self._appended, hashed = self._before
             await run_in_threadpool(self._file.truncate_to, size, hashed)
-        await self._flush(self._file.size, self._appended)
-        return self._record
+        return await self._flush()
 
     async def _write(self, pieces: list[Chunk]) -> None:
         await self._wait()
         if self._is_verified and self._file.size - self._record.received >= SAVE_BYTES:
-            await self._start_flush()
+            await self._flush()
         # In this order, as a piece is valid until the next but one is received.
         self._writing = asyncio.create_task(run_in_threadpool(self._append, pieces))
 
@@ -173,22 +166,16 @@ class Appender:
                     self._file.write([of_file])
             self._appended += view[len(of_file) :]
 
-    async def _start_flush(self) -> None:
-        """Flush what was written, unless that before is still being flushed."""
-        if self._flushing is not None:
-            if not self._flushing.done():
-                return
-            flushed, self._flushing = self._flushing, None
-            await flushed
-        self._flushing = asyncio.create_task(self._flush(self._file.size, self._appended))
-
-    async def _flush(self, size: int, appended: bytes) -> None:
+    async def _flush(self) -> UploadRecord:
         await run_in_threadpool(_sync, self._file)
         self._record = await self._save(
             replace(
-                self._record, received=size, appended=appended.decode("ascii", errors="replace")
+                self._record,
+                received=self._file.size,
+                appended=self._appended.decode("ascii", errors="replace"),
             )
         )
+        return self._record
 
 
 def _sync(file: PartialFile) -> None:
