@@ -74,6 +74,17 @@ def test_a_service_answers_once_it_prints_its_url_and_stops_on_a_signal(
     assert (out, process.returncode) == ("closed\n", 0), err
 
 
+def test_the_garbage_collector_does_not_look_at_what_a_service_has_loaded() -> None:
+    work = "import gc; print(gc.get_freeze_count(), len(gc.get_objects()), flush=True)"
+    with start(f"{work}; await asyncio.Event().wait()") as process:
+        assert first_line(process).startswith("thing listening on ")
+        frozen, watched = map(int, first_line(process).split())
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=20)
+    assert frozen > 50_000
+    assert watched < frozen / 10
+
+
 def test_a_service_stopped_while_it_opens_stops() -> None:
     opening = "print('opening', flush=True); await asyncio.Event().wait()"
     with start(opening=opening) as process:
