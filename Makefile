@@ -14,6 +14,8 @@ PEERS_INSTALLED := $(PEERS)/.installed
 ORCHESTRA_PEERS := .venv-orchestra-peers
 ORCHESTRA_PEERS_INSTALLED := $(ORCHESTRA_PEERS)/.installed
 ORCHESTRA_PEERS_PINS := $(addprefix benchmarks/orchestra_peers/,requirements.in constraints.txt package.json package-lock.json)
+TASK_PEERS := .venv-task-peers
+TASK_PEERS_INSTALLED := $(TASK_PEERS)/.installed
 SLURM_ARGS ?= start
 # More than the cores of a small machine: most tests wait for other processes.
 WORKERS ?= 5
@@ -25,7 +27,7 @@ SEED ?= 1
 PROGRAM ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-floors check check-secrets check-web web format lock clean bench bench-peers install-cars compat-cars simulate chaos fuzz crash-points slurm lock-peers \
+.PHONY: help install demo test test-floors check check-secrets check-web web format lock clean bench bench-peers bench-task-peers install-cars compat-cars simulate chaos fuzz crash-points slurm lock-peers \
   profile-memory-report profile-memory-all
 
 help:  ## this list
@@ -114,6 +116,11 @@ $(ORCHESTRA_PEERS_INSTALLED): pyproject.toml $(ORCHESTRA_PEERS_PINS)
 	npm ci --prefix $(ORCHESTRA_PEERS) --ignore-scripts --no-audit --no-fund
 	@touch $(ORCHESTRA_PEERS_INSTALLED)
 
+$(TASK_PEERS_INSTALLED): pyproject.toml $(addprefix benchmarks/task_peers/,requirements.in constraints.txt)
+	$(PYTHON) -m tools.install $(TASK_PEERS) benchmarks/task_peers/constraints.txt \
+	  --requirement benchmarks/task_peers/requirements.in --editable .
+	@touch $(TASK_PEERS_INSTALLED)
+
 bench: $(INSTALLED)  ## the speed of orchestrator and orchestra, in tables (BENCH_ARGS='--quick --only orchestra chains')
 	$(BIN)/python -m benchmarks $(BENCH_ARGS)
 
@@ -121,6 +128,9 @@ install-cars: $(PEERS_INSTALLED)  ## CARS, which the orchestrator is measured ag
 
 bench-peers: $(PEERS_INSTALLED) $(ORCHESTRA_PEERS_INSTALLED)  ## the orchestra beside Restate, DBOS and Temporal (BENCH_ARGS='--quick --only burst')
 	$(ORCHESTRA_PEERS)/bin/python -m benchmarks.orchestra_peers $(BENCH_ARGS)
+
+bench-task-peers: $(TASK_PEERS_INSTALLED)  ## empty tasks beside concurrent.futures, loky, Ray, Parsl, HyperQueue (BENCH_ARGS=--quick)
+	$(TASK_PEERS)/bin/python -m benchmarks.task_peers $(BENCH_ARGS)
 
 compat-cars: $(PEERS_INSTALLED)  ## CARS itself on Batuta, on a real pair of images
 	$(PEERS)/bin/python -m pytest --confcutdir tests/compat tests/compat $(TEST_ARGS)
@@ -159,9 +169,13 @@ lock-peers: $(INSTALLED)  ## pin again what Batuta is measured against
 	  --no-emit-index-url --no-annotate --strip-extras --constraint constraints.txt \
 	  --custom-compile-command 'make lock-peers' --output-file benchmarks/orchestra_peers/constraints.txt \
 	  benchmarks/orchestra_peers/requirements.in pyproject.toml
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --upgrade \
+	  --no-emit-index-url --no-annotate --strip-extras --constraint constraints.txt \
+	  --custom-compile-command 'make lock-peers' --output-file benchmarks/task_peers/constraints.txt \
+	  benchmarks/task_peers/requirements.in pyproject.toml
 	rm -f benchmarks/orchestra_peers/package-lock.json
 	npm install --prefix benchmarks/orchestra_peers --package-lock-only --omit-lockfile-registry-resolved \
 	  --ignore-scripts --no-audit --no-fund
 
 clean:  ## remove what was installed and made here
-	rm -rf $(VENV) $(PEERS) $(ORCHESTRA_PEERS) $(FLOORS) build dist demo-out chaos-out memory-all .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(PEERS) $(ORCHESTRA_PEERS) $(TASK_PEERS) $(FLOORS) build dist demo-out chaos-out memory-all .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -14,6 +14,7 @@ PINS = {
     "constraints.txt": ("services", "dask", "formats", "profiling", "quicklooks"),
     "benchmarks/peers-constraints.txt": (),
     "benchmarks/orchestra_peers/constraints.txt": ("services",),
+    "benchmarks/task_peers/constraints.txt": (),
 }
 """The files of pins, and the extras of Batuta that are installed with each."""
 
