@@ -1,7 +1,7 @@
 """Preliminary and final: at which stages a product is made, in whatever order its inputs come."""
 
 from collections import defaultdict, deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -52,7 +52,7 @@ class World:
     def arrive(self, name: str, version: int, stage: int | None) -> None:
         self._harness.clock.advance(1)
         arrival = Arrival(name, self._obs_id, version, archived=True, stage=stage)
-        self._due.extend(self._harness.take([arrival], UNLIMITED))
+        self._add(self._harness.take([arrival], UNLIMITED))
 
     def restart(self) -> None:
         harness = self._harness
@@ -61,7 +61,7 @@ class World:
     def work(self, state: State) -> None:
         """End the oldest request in a given state, if there is one."""
         self._harness.clock.advance(1)
-        self._due.extend(self._harness.ledger.take_due(UNLIMITED))
+        self._add(self._harness.ledger.take_due(UNLIMITED))
         if not self._due:
             return
         request = self._due.popleft()
@@ -83,13 +83,17 @@ class World:
         # A pipeline of another author may tell no stage.
         told = request.stage if self._tells else None
         arrival = Arrival(request.product, self._obs_id, version, archived=True, stage=told)
-        self._due.extend(self._harness.take_made([arrival], [made]))
+        self._add(self._harness.take_made([arrival], [made]))
+
+    def _add(self, due: Iterable[DueRequest]) -> None:
+        """Take requests of this observation; what is left of others is not of this example."""
+        self._due.extend(each for each in due if each.obs_id == self._obs_id)
 
     def finish(self) -> None:
         # Longer than any wait for a retry, as often as one may follow another.
         for _ in range(4):
             self._harness.clock.advance(400)
-            self._due.extend(self._harness.ledger.take_due(UNLIMITED))
+            self._add(self._harness.ledger.take_due(UNLIMITED))
             while self._due:
                 self.work(State.SUCCEEDED)
 

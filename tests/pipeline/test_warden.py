@@ -1,6 +1,8 @@
 """The warden of a run, without a service: what it does where the disk fails it."""
 
 import socket
+import subprocess
+import sys
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -43,3 +45,18 @@ def test_a_run_whose_log_cannot_be_written_is_cleaned_up_and_its_end_told(
     assert messages[-1] == WorkerExited(exit_code=1)
     assert not work_dir.exists()
     assert "p1.log cannot be written: No such file or directory" in capfd.readouterr().err
+
+
+def test_a_worker_whose_service_has_died_ends_without_a_word() -> None:
+    program = """
+import socket
+from batuta.pipeline.worker import run_worker
+
+service, of_worker = socket.socketpair()
+service.close()
+run_worker(of_worker, None)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", "")

@@ -46,11 +46,18 @@ MAX_ERROR_LENGTH: Final = 2000
 
 
 def run_worker(service: socket.socket, task: ProcessingTask) -> NoReturn:
-    """Execute `task` in this process, send its outcome to `service`, and exit."""
+    """Execute `task` in this process, send its outcome to `service`, and exit.
+
+    Nothing is executed for a service that has died.
+    """
     code = 1
     channel = _ServiceChannel(service)
     try:
         channel.send(WorkerStarted(pid=os.getpid()))
+    except (BrokenPipeError, ConnectionResetError):
+        # The service has died since it started this process: the next one starts another.
+        os._exit(1)
+    try:
         _prepare_process(task)
         channel.send(run_processing(task, channel.progress, channel))
         code = 0

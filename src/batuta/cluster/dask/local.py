@@ -42,6 +42,7 @@ FORKSERVER_MODULES: Final = (
     "batuta.datasets.for_programs",
     "batuta.cluster.local.forkserver_warm",
     "batuta.cluster.local.forkserver_warm_tiles",
+    "pandas",
 )
 """What every worker needs: imported once by the forkserver, rather than by each worker."""
 _GAVE_UP: Final = (Status.closed, Status.failed)
