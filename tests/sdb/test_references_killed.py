@@ -99,7 +99,7 @@ def _new_file(folder: Path, obs_id: str, size: int) -> dict[str, str]:
 
 
 def _collect(settings: SdbSettings) -> None:
-    """Have bytes collected that no record names, once they are as old as is told: 0 s."""
+    """Collect the bytes that no record names, whatever their age."""
     (told,) = findings(settings)
     assert told.kind in {Kind.UNNAMED, Kind.TEMPORARY}
     assert all(each.mended for each in findings(settings, collect=True))

@@ -44,7 +44,10 @@ FORKSERVER_MODULES: Final = (
     "batuta.cluster.local.forkserver_warm_tiles",
     "pandas",
 )
-"""What every worker needs: imported once by the forkserver, rather than by each worker."""
+"""What every worker needs: imported once by the forkserver, rather than by each worker.
+
+With all that `modules_for_tiles` names: a local cluster would replace a forkserver without it, and
+dask's workers be spawned from then on."""
 _GAVE_UP: Final = (Status.closed, Status.failed)
 _NANNY_TIMEOUT_S: Final = 2.0
 """How long a worker may take to end before its nanny kills it."""
