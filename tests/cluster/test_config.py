@@ -19,7 +19,7 @@ def problems(conf: dict[str, Any]) -> list[str]:
 
 
 def test_every_key_of_multiprocessing_has_its_default() -> None:
-    assert check_configuration({"mode": "multiprocessing"}).model_dump() == {
+    assert check_configuration({"mode": "multiprocessing"}).as_dict() == {
         "mode": "multiprocessing",
         "task_timeout": 600,
         "profiling": None,
@@ -36,7 +36,7 @@ def test_every_key_of_multiprocessing_has_its_default() -> None:
 
 
 def test_every_key_of_sequential_has_its_default() -> None:
-    assert check_configuration({"mode": "sequential"}).model_dump() == {
+    assert check_configuration({"mode": "sequential"}).as_dict() == {
         "mode": "sequential",
         "task_timeout": 600,
         "profiling": None,
@@ -54,7 +54,7 @@ def test_no_mode_is_auto_which_is_multiprocessing_with_workers_of_2000_mb() -> N
 
 def test_a_configuration_in_force_can_be_given_again() -> None:
     config = check_configuration({"mode": "multiprocessing", "nb_workers": 3})
-    assert check_configuration(config.model_dump(exclude_none=True)) == config
+    assert check_configuration(config.as_dict()) == config
 
 
 def test_all_mistakes_are_told_at_once_one_line_each() -> None:
@@ -141,7 +141,7 @@ def test_profiling_is_checked() -> None:
 
 def test_a_table_without_keys_profiles_as_cars_does() -> None:
     config = check_configuration({"mode": "sequential", "profiling": {}})
-    assert config.model_dump()["profiling"] == {
+    assert config.as_dict()["profiling"] == {
         "mode": "cars_profiling",
         "loop_testing": False,
         "loops": 10,
@@ -167,10 +167,12 @@ def test_auto_refuses_a_machine_with_less_than_2000_mb() -> None:
 
 
 PLUGIN = """
+from dataclasses import dataclass
 from typing import Literal
 from batuta.cluster.config import CommonConfig
 from batuta.cluster.sequential import SequentialCluster
 
+@dataclass(frozen=True, kw_only=True)
 class HereConfig(CommonConfig):
     mode: Literal["here"] = "here"
     greeting: str = "hello"
@@ -208,7 +210,7 @@ def test_windows_spawns_whatever_is_asked_and_says_so(
     monkeypatch.setattr("platform.system", lambda: "Windows")
     with pytest.warns(UserWarning, match=f"mp_mode: '{mp_mode}' does not exist on Windows"):
         config = check_configuration({"mode": mode, "mp_mode": mp_mode})
-    assert config.model_dump()["mp_mode"] == "spawn"
+    assert config.as_dict()["mp_mode"] == "spawn"
 
 
 def test_the_cluster_of_a_mode_says_the_memory_of_its_workers() -> None:

@@ -3,13 +3,14 @@
 import heapq
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import TypeAdapter
 
 from batuta.profiling.analysis.analyse import ProfileAnalysis, analyse_profile
 from batuta.profiling.capture.layout import LEAKS, LOOPS, PLACES, PROFILE_FOLDER, RUN_FILE, TASKS
@@ -49,7 +50,7 @@ def make_run(**changed: Any) -> RunInfo:
         "nb_workers": 2,
         "worker_limit_bytes": 2000 * MB,
     }
-    return RunInfo.model_validate(known | changed)
+    return TypeAdapter(RunInfo).validate_python(known | changed)
 
 
 def make_grid(dataset: str, rows: int, cols: int, tile_px: int = 512) -> GridInfo:
@@ -155,7 +156,7 @@ class ProfileBuilder:
         """
         folder = out_dir / PROFILE_FOLDER
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / RUN_FILE).write_text(self.run.model_dump_json())
+        (folder / RUN_FILE).write_text(self.run.as_json())
         tasks, places = self.task_table(), self.place_table()
         if parts is None:
             pq.write_table(join_tiles(tasks, places), folder / f"{TASKS}.parquet")
@@ -328,22 +329,19 @@ def survey(rows: int = 14, cols: int = 20, *, workers: int = 4) -> ProfileBuilde
         last_row = this_row
     builder = simulate_run(tasks, workers=workers, gap_s=0.02, renewed_after=10)
     retried = [
-        {"dataset": "disparity", "row": i // cols, "col": i % cols, "cause": "its worker ended"}
+        TileMishap(dataset="disparity", row=i // cols, col=i % cols, cause="its worker ended")
         for i in range(41, rows * cols, 83)
     ]
-    failed = [
-        {"dataset": "disparity", "row": rows - 4, "col": 5, "cause": "ValueError: no tie points"}
-    ]
-    builder.run = builder.run.model_copy(
-        update={
-            "ended_s": (builder.run.ended_s or 0) + 1.4,
-            "started_s": BEGIN_S - 0.8,
-            "worker_limit_bytes": 2000 * MB,
-            "grids": (make_grid("disparity", rows, cols), make_grid("dsm", rows, cols)),
-            "tiles_total": 2 * rows * cols,
-            "tiles_done": 2 * rows * cols - 1,
-            "retried": tuple(TileMishap.model_validate(one) for one in retried),
-            "failed": tuple(TileMishap.model_validate(one) for one in failed),
-        }
+    failed = TileMishap(dataset="disparity", row=rows - 4, col=5, cause="ValueError: no tie points")
+    builder.run = replace(
+        builder.run,
+        ended_s=(builder.run.ended_s or 0) + 1.4,
+        started_s=BEGIN_S - 0.8,
+        worker_limit_bytes=2000 * MB,
+        grids=(make_grid("disparity", rows, cols), make_grid("dsm", rows, cols)),
+        tiles_total=2 * rows * cols,
+        tiles_done=2 * rows * cols - 1,
+        retried=tuple(retried),
+        failed=(failed,),
     )
     return builder

@@ -20,7 +20,7 @@ import numpy as np
 import batuta
 {imports}
 
-HEAVY = {{"xarray", "pandas", "pyarrow", "dask.array"}}
+HEAVY = {{"xarray", "pandas", "pyarrow", "dask.array", "pydantic", "tqdm"}}
 
 
 def loaded():

@@ -6,6 +6,7 @@ from contextvars import ContextVar
 from typing import Any, Final
 
 from batuta.cluster.config import SequentialConfig
+from batuta.cluster.config_keys import keys_of
 
 _HOOK: Final[ContextVar[Callable[[BaseException], None] | None]] = ContextVar("hook", default=None)
 
@@ -34,6 +35,6 @@ def in_this_process(configuration: Mapping[str, Any] | None) -> Mapping[str, Any
     """Return a configuration, made sequential where there is a hook."""
     if _HOOK.get() is None:
         return configuration
-    known = SequentialConfig.model_fields
+    known = keys_of(SequentialConfig)
     kept = {key: value for key, value in (configuration or {}).items() if key in known}
     return {**kept, "mode": "sequential"}

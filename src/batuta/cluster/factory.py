@@ -26,7 +26,7 @@ def check_configuration(conf: Mapping[str, Any] | None) -> "CommonConfig":
     ConfigurationError
         With one line per mistake.
     """
-    # Imported here: workers, and programs that only declare tasks, do without pydantic.
+    # Imported here: workers, and programs that only declare tasks, do without it.
     from batuta.cluster.checking import check_keys  # noqa: PLC0415
 
     if not isinstance(conf, Mapping | None):

@@ -58,7 +58,7 @@ class GraphCluster:
 
     def __init__(self, config: CommonConfig, out_dir: Path | None) -> None:
         self.out_dir = out_dir
-        self.checked_conf_cluster: dict[str, Any] = config.model_dump()
+        self.checked_conf_cluster: dict[str, Any] = config.as_dict()
         self.on_workers: Callable[[WorkerCount], None] | None = None
         """Called in the iterating thread when workers come or go, by the modes whose number of
         workers changes."""

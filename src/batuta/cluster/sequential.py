@@ -55,7 +55,7 @@ class SequentialCluster:
         # Programs compute the size of their tiles from `max_ram_per_worker`, whatever the mode.
         self.checked_conf_cluster: dict[str, Any] = {
             "max_ram_per_worker": RAM_PER_WORKER_MB,
-            **config.model_dump(),
+            **config.as_dict(),
         }
 
     @property

@@ -233,7 +233,7 @@ class Orchestrator:
 
     def get_conf(self) -> dict[str, Any]:
         """Return the configuration in force, with every key; ``auto`` is resolved to a mode."""
-        return self._config.model_dump()
+        return self._config.as_dict()
 
     def add_to_save_lists(  # noqa: PLR0913, PLR0917 - the signature that programs call
         self,

@@ -188,7 +188,7 @@ class RunProfile:
             raise
 
     def _info(self, *, ended: bool = False) -> RunInfo:
-        config = self._config.model_dump(exclude_none=True)
+        config = self._config.as_dict()
         limit_mb = config.get("max_ram_per_worker")
         nb_workers = 1 if self._config.mode == "sequential" else config.get("nb_workers")
         state = RunState.RUNNING

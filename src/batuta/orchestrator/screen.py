@@ -5,9 +5,7 @@ import importlib
 import importlib.util
 import logging
 import sys
-from typing import Any, Final
-
-from tqdm import tqdm
+from typing import TYPE_CHECKING, Any, Final
 
 from batuta.errors import encodable
 from batuta.formatting import format_count
@@ -21,6 +19,9 @@ from batuta.orchestrator.events import (
     TileRetried,
     WorkersPresent,
 )
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 LOST: Final = (OSError, ValueError)
 """What writing to a standard error raises that is closed, full, or a terminal that is gone. It ends
@@ -67,7 +68,17 @@ class Screen(logging.Handler):
         if sys.stderr is None:  # as under pythonw, and in some daemons
             return
         with contextlib.suppress(*LOST):
-            tqdm.write(self.format(record), file=sys.stderr)
+            _write_line(self.format(record))
+
+
+def _write_line(line: str) -> None:
+    """Write a line on standard error, above the bars that are drawn there."""
+    if "tqdm" not in sys.modules:  # it takes 20 ms to be imported, and there is no bar of its
+        sys.stderr.write(f"{line}\n")
+        return
+    from tqdm import tqdm  # noqa: PLC0415 - as above
+
+    tqdm.write(line, file=sys.stderr)
 
 
 def is_terminal(stream: object) -> bool:
@@ -85,8 +96,13 @@ def bar_class() -> "type[tqdm[Any]] | None":
     As `tqdm.auto` chooses, but without its warning where a notebook has no ipywidgets: there, the
     bar is text.
     """
-    if not _in_notebook():
-        return tqdm if is_terminal(sys.stderr) else None
+    in_notebook = _in_notebook()
+    if not in_notebook and not is_terminal(sys.stderr):
+        return None
+    from tqdm import tqdm  # noqa: PLC0415 - where a bar is drawn alone
+
+    if not in_notebook:
+        return tqdm
     if importlib.util.find_spec("ipywidgets") is None:
         return tqdm
     found: type[tqdm[Any]] = importlib.import_module("tqdm.notebook").tqdm

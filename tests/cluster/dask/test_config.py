@@ -79,7 +79,7 @@ def problems(conf: dict[str, Any]) -> list[str]:
 
 @pytest.mark.parametrize("mode", MODES)
 def test_every_key_has_its_default(mode: str) -> None:
-    assert check_configuration(complete(mode)).model_dump() == {
+    assert check_configuration(complete(mode)).as_dict() == {
         "mode": mode,
         **COMMON,
         **OWN[mode],
@@ -89,7 +89,7 @@ def test_every_key_has_its_default(mode: str) -> None:
 @pytest.mark.parametrize("mode", MODES)
 def test_a_checked_configuration_can_be_checked_again(mode: str) -> None:
     config = check_configuration(complete(mode, use_memory_logger=True))
-    assert check_configuration(config.model_dump(exclude_none=True)) == config
+    assert check_configuration(config.as_dict()) == config
 
 
 @pytest.mark.parametrize("mode", JOB_MODES)
@@ -111,7 +111,7 @@ def test_keys_accept_values_other_than_their_defaults(mode: str) -> None:
         "scheduler_port": 40200,
         "tls": False,
     }
-    found = check_configuration(complete(mode, **keys)).model_dump()
+    found = check_configuration(complete(mode, **keys)).as_dict()
     assert {
         name: list(found[name]) if isinstance(found[name], tuple) else found[name] for name in keys
     } == keys
@@ -119,7 +119,7 @@ def test_keys_accept_values_other_than_their_defaults(mode: str) -> None:
 
 @pytest.mark.parametrize("qos", ["long", "long,night", "a,b,c-1"])
 def test_qos_is_a_list_of_names_separated_by_commas(qos: str) -> None:
-    assert check_configuration(complete("slurm_dask", qos=qos)).model_dump()["qos"] == qos
+    assert check_configuration(complete("slurm_dask", qos=qos)).as_dict()["qos"] == qos
 
 
 def test_slurm_requires_an_account() -> None:
@@ -264,7 +264,7 @@ def test_the_address_of_a_scheduler_is_accepted(given: str) -> None:
 def test_the_keys_of_tls_go_together() -> None:
     files = {"tls_ca_file": "ca.pem", "tls_cert": "cert.pem", "tls_key": "key.pem"}
     config = check_configuration(complete("dask", **files))
-    assert config.model_dump(include=set(files)) == files
+    assert files.items() <= config.as_dict().items()
     del files["tls_ca_file"], files["tls_key"]
     assert problems(complete("dask", **files)) == [
         "tls_ca_file, tls_key: missing, required with the other TLS keys"

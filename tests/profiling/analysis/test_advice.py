@@ -1,5 +1,6 @@
 """The package `advice`: advice on runs for which the right one is known."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -22,7 +23,7 @@ def tiles(count: int, *, cols: int = 10, **work: Any) -> list[TaskSpec]:
 
 
 def advised(builder: ProfileBuilder, rows: int = 10, cols: int = 10) -> dict[str, Advice]:
-    builder.run = builder.run.model_copy(update={"grids": (make_grid("dsm", rows, cols),)})
+    builder.run = replace(builder.run, grids=(make_grid("dsm", rows, cols),))
     return dict(zip(SUBJECTS, builder.analysis().advice, strict=False))
 
 

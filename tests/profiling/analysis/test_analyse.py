@@ -1,6 +1,7 @@
 """What a profile tells: names, lanes, lost time, tiles."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -97,12 +98,11 @@ def test_a_lane_stays_on_its_machine() -> None:
 def test_the_parts_of_the_time_of_workers_add_up_to_all_of_it() -> None:
     works = [TaskSpec(wall_s=w / 7, outcomes=["failed", "done"][w % 2 :]) for w in range(1, 60)]
     builder = simulate_run(works, workers=3, gap_s=0.05)
-    builder.run = builder.run.model_copy(
-        update={
-            "started_s": BEGIN_S - 2,
-            "ended_s": (builder.run.ended_s or 0) + 3,
-            "nb_workers": 4,
-        }
+    builder.run = replace(
+        builder.run,
+        started_s=BEGIN_S - 2,
+        ended_s=(builder.run.ended_s or 0) + 3,
+        nb_workers=4,
     )
     found = analysis(builder)
     assert found.worker_time.total_s == pytest.approx(found.span_s * 4)
@@ -153,7 +153,7 @@ def test_a_tile_has_the_time_of_all_its_tasks_and_their_highest_peak() -> None:
         TaskSpec(wall_s=3, tile=("dsm", 0, 0)),
     ]
     builder = simulate_run(works)
-    builder.run = builder.run.model_copy(update={"grids": (make_grid("dsm", 2, 3),)})
+    builder.run = replace(builder.run, grids=(make_grid("dsm", 2, 3),))
     (grid,) = analysis(builder).tiles
     assert grid.wall_s.shape == (2, 3)
     assert grid.wall_s[1, 2] == pytest.approx(1 + 2 + 2)

@@ -26,7 +26,7 @@ from batuta.profiling.capture.records import (
 )
 from batuta.profiling.files import writer as writer_module
 from batuta.profiling.files.reader import read_profile
-from batuta.profiling.files.run_info import RunInfo, RunState
+from batuta.profiling.files.run_info import RunInfo, RunState, parse_run_info
 from batuta.profiling.files.writer import ProfileWriter
 from tests.support.waiting import eventually_sync
 
@@ -159,5 +159,5 @@ def test_why_a_profile_could_not_be_written_is_in_its_notes(
     eventually_sync(lambda: writer.problem is not None)
     writer.record_tasks([row(2)])  # is not kept: nobody would write it
     writer.close(info(RunState.FAILED))
-    description = RunInfo.model_validate_json((inside / RUN_FILE).read_text())
+    description = parse_run_info((inside / RUN_FILE).read_text())
     assert description.notes == ("the profile is incomplete: No space left on device",)

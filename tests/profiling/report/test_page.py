@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from batuta.profiling.capture.records import WorkerId
+from batuta.profiling.files.run_info import TileMishap
 from batuta.profiling.report.page import PageError, profile_page
 from tests.profiling.profile_builder import (
     ProfileBuilder,
@@ -86,9 +87,8 @@ def test_the_slow_tile_is_bright_where_it_is_on_the_image_and_row_0_at_the_top(
         for col in range(10)
     ]
     builder = simulate_run(works)
-    failed = [{"dataset": "dsm", "row": 9, "col": 7, "cause": "ValueError"}]
-    run = builder.run.model_dump() | {"grids": (make_grid("dsm", 10, 10),), "failed": failed}
-    builder.run = make_run(**run)
+    failed = TileMishap(dataset="dsm", row=9, col=7, cause="ValueError")
+    builder.run = replace(builder.run, grids=(make_grid("dsm", 10, 10),), failed=(failed,))
     seen = looked(browser, builder)
     # The bars of colours, which have all of them, are at the right.
     time, memory = (

@@ -1,16 +1,11 @@
 """The configuration of the dask modes."""
 
 import re
-from typing import Annotated, Literal
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, StrictBool, StrictInt, StrictStr, model_validator
-
-from batuta.cluster.config import (
-    CommonConfig,
-    Expected,
-    PositiveInt,
-    PositiveNumber,
-)
+from batuta.cluster.config import CommonConfig
+from batuta.cluster.config_keys import Accepts, PositiveInt, PositiveNumber, is_whole_number
 from batuta.cluster.resources import RAM_PER_WORKER_MB
 
 _WALLTIME = re.compile(r"(\d{2,}):([0-5]\d):([0-5]\d)")
@@ -25,54 +20,46 @@ def seconds_of(walltime: str) -> int:
     return 3600 * int(hours) + 60 * int(minutes) + int(seconds)
 
 
-def _check_walltime(value: str) -> str:
-    if not _WALLTIME.fullmatch(value) or not seconds_of(value):
-        raise ValueError
-    return value
+def _is_walltime(value: Any) -> bool:
+    return (
+        isinstance(value, str) and _WALLTIME.fullmatch(value) is not None and seconds_of(value) > 0
+    )
 
 
-def _check_address(value: str) -> str:
-    if not _ADDRESS.fullmatch(value):
-        raise ValueError
-    return value
+def _is_address(value: Any) -> bool:
+    return isinstance(value, str) and _ADDRESS.fullmatch(value) is not None
 
 
-def _check_one_line(value: str) -> str:
+def _is_one_line(value: Any) -> bool:
     """Refuse what would start another line of the script of batch jobs."""
-    if not value.strip() or "\n" in value or "\r" in value:
-        raise ValueError
-    return value
+    return isinstance(value, str) and value.strip() != "" and not {"\n", "\r"} & set(value)
 
 
-def _check_names(value: str) -> str:
-    if not all(_NAME.fullmatch(each) for each in value.split(",")):
-        raise ValueError
-    return value
+def _are_names(value: Any) -> bool:
+    return isinstance(value, str) and all(_NAME.fullmatch(each) for each in value.split(","))
 
 
-Walltime = Annotated[
-    StrictStr, AfterValidator(_check_walltime), Expected("a non-zero duration as 'HH:MM:SS'")
-]
-Address = Annotated[
-    StrictStr, AfterValidator(_check_address), Expected("an address such as tls://host:8786")
-]
-Text = Annotated[StrictStr, AfterValidator(_check_one_line), Expected("a single-line string")]
-NameList = Annotated[
-    StrictStr,
-    AfterValidator(_check_names),
-    Expected("names separated by commas, without spaces"),
-]
-Port = Annotated[StrictInt, Field(ge=1, le=65535), Expected("a port from 1 to 65535")]
-Lines = Annotated[tuple[Text, ...], Field(strict=False), Expected("a list of single-line strings")]
+def _is_port(value: Any) -> bool:
+    return is_whole_number(value) and value in range(1, 1 << 16)
 
 
+Walltime = Annotated[str, Accepts("a non-zero duration as 'HH:MM:SS'", _is_walltime)]
+Address = Annotated[str, Accepts("an address such as tls://host:8786", _is_address)]
+Text = Annotated[str, Accepts("a single-line string", _is_one_line)]
+NameList = Annotated[str, Accepts("names separated by commas, without spaces", _are_names)]
+Port = Annotated[int, Accepts("a port from 1 to 65535", _is_port)]
+Lines = Annotated[tuple[Text, ...], Accepts("a list of single-line strings", bool)]
+
+
+@dataclass(frozen=True, kw_only=True)
 class DaskConfig(CommonConfig):
     """The keys of every dask mode."""
 
-    use_memory_logger: StrictBool = False
+    use_memory_logger: bool = False
     """Whether the memory of workers over time is written to the output folder."""
 
 
+@dataclass(frozen=True, kw_only=True)
 class WorkersConfig(DaskConfig):
     """The keys of the modes that start workers."""
 
@@ -81,7 +68,7 @@ class WorkersConfig(DaskConfig):
     """MB that a worker may hold; also what a batch job requests for each of its workers."""
     walltime: Walltime = "00:59:00"
     """How long a batch job may last, HH:MM:SS; workers of this machine have no limit."""
-    activate_dashboard: StrictBool = False
+    activate_dashboard: bool = False
     """Whether dask's dashboard is served, on the loopback address."""
     python: Text | None = None
     """Python of the workers in batch jobs; the one of this process by default."""
@@ -89,6 +76,7 @@ class WorkersConfig(DaskConfig):
     """Folder of the workers' own machine where they spill what does not fit in memory."""
 
 
+@dataclass(frozen=True, kw_only=True)
 class LocalDaskConfig(WorkersConfig):
     """Workers are processes of this machine."""
 
@@ -97,6 +85,7 @@ class LocalDaskConfig(WorkersConfig):
     """How processes are started."""
 
 
+@dataclass(frozen=True, kw_only=True)
 class BatchJobsConfig(WorkersConfig):
     """Workers are in batch jobs."""
 
@@ -114,17 +103,15 @@ class BatchJobsConfig(WorkersConfig):
     """Cores of each batch job, shared by its workers; one per worker by default."""
     scheduler_port: Port | None = None
     """Port of this machine that workers connect to; any free port by default."""
-    tls: StrictBool = True
+    tls: bool = True
     """Whether traffic between machines is encrypted, and only this user takes part in it."""
 
-    @model_validator(mode="after")
-    def _check_cores(self) -> "BatchJobsConfig":
+    def __post_init__(self) -> None:
         if self.cores < self.processes_per_job:
             raise ValueError(
                 f"cores_per_job: {self.cores_per_job} given, a whole number of at least"
                 f" {self.processes_per_job} (processes_per_job) expected"
             )
-        return self
 
     @property
     def cores(self) -> int:
@@ -132,6 +119,7 @@ class BatchJobsConfig(WorkersConfig):
         return self.cores_per_job or self.processes_per_job
 
 
+@dataclass(frozen=True, kw_only=True)
 class PbsDaskConfig(BatchJobsConfig):
     """Workers are in batch jobs of PBS."""
 
@@ -142,6 +130,7 @@ class PbsDaskConfig(BatchJobsConfig):
     """What a batch job requests, for ``#PBS -l``; by default ``select=1:ncpus=...:mem=...``."""
 
 
+@dataclass(frozen=True, kw_only=True)
 class SlurmDaskConfig(BatchJobsConfig):
     """Workers are in batch jobs of Slurm."""
 
@@ -151,6 +140,7 @@ class SlurmDaskConfig(BatchJobsConfig):
     partition: Text | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
 class ExistingDaskConfig(DaskConfig):
     """Workers are those of a dask cluster that runs already."""
 
@@ -161,8 +151,7 @@ class ExistingDaskConfig(DaskConfig):
     tls_cert: Text | None = None
     tls_key: Text | None = None
 
-    @model_validator(mode="after")
-    def _check_tls(self) -> "ExistingDaskConfig":
+    def __post_init__(self) -> None:
         given = {name: getattr(self, name) for name in ("tls_ca_file", "tls_cert", "tls_key")}
         missing = [name for name, value in given.items() if value is None]
         if len(missing) in {1, 2}:
@@ -172,4 +161,3 @@ class ExistingDaskConfig(DaskConfig):
                 f"scheduler_address: {self.scheduler_address!r} given, a TLS address such as"
                 " tls://host:8786 expected: certificates are configured"
             )
-        return self

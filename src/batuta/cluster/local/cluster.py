@@ -111,7 +111,7 @@ def _scheduler(
             job_timeout_s=config.per_job_timeout,
             ram_mb=config.max_ram_per_worker,
             max_jobs=config.max_tasks_per_worker,
-            min_life_s=0.0 if "max_tasks_per_worker" in config.model_fields_set else MIN_LIFE_S,
+            min_life_s=0.0 if config.max_tasks_given else MIN_LIFE_S,
         ),
         task_metrics,
         fuse=config.factorize_tasks,

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from batuta.errors import ConfigurationError, one_line
 from batuta.profiling.capture.layout import LEAKS, LOOPS, PLACES, PROFILE_FOLDER, RUN_FILE, TASKS
-from batuta.profiling.files.run_info import RunInfo
+from batuta.profiling.files.run_info import RunInfo, parse_run_info
 from batuta.profiling.files.schemas import (
     LEAK_SCHEMA,
     LOOP_SCHEMA,
@@ -134,7 +134,7 @@ def _profile_folder(folder: Path) -> Path:
 
 def _read_run(path: Path) -> RunInfo:
     try:
-        return RunInfo.model_validate_json(path.read_bytes())
+        return parse_run_info(path.read_bytes())
     except ValueError as exc:
         raise ConfigurationError(
             f"{path}: not a valid description of a run: {_one_line(exc)}"

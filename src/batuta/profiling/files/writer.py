@@ -9,7 +9,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -188,7 +188,7 @@ class ProfileWriter:
     def note(self, text: str) -> None:
         """Add a note for the readers of the profile."""
         info = self._info
-        self._write_info(info.model_copy(update={"notes": (*info.notes, text)}))
+        self._write_info(replace(info, notes=(*info.notes, text)))
 
     def _join_parts(self) -> None:
         from batuta.profiling.files.reader import read_final_tables  # noqa: PLC0415
@@ -203,7 +203,7 @@ class ProfileWriter:
 
     def _write_info(self, info: "RunInfo") -> None:
         self._info = info
-        self._run_file_text = text = info.model_dump_json(indent=1)
+        self._run_file_text = text = info.as_json()
         _write_atomically(
             self._folder / RUN_FILE, lambda draft: draft.write_text(text, encoding="utf-8")
         )

@@ -31,8 +31,8 @@ def profile_document(analysis: ProfileAnalysis) -> dict[str, Any]:
         "lanes": [asdict(one) for one in analysis.lanes],
         "schedule": _schedule(analysis),
         "datasets": [_dataset(grid) for grid in analysis.tiles],
-        "retried": [tile.model_dump() for tile in run.retried],
-        "failed": [tile.model_dump() for tile in run.failed],
+        "retried": [asdict(tile) for tile in run.retried],
+        "failed": [asdict(tile) for tile in run.failed],
         "loops": [asdict(one) | {"leaks": one.leaks} for one in analysis.loops],
         "notes": list(run.notes),
     }

@@ -7,6 +7,7 @@ import shutil
 import string
 from collections.abc import Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
@@ -139,7 +140,7 @@ class SlurmDaskCluster(DaskCluster):
         # A batch job whose node is lost is not to run again: the scaler submits another.
         directives = ("--no-requeue", *qos, *config.job_extra_directives)
         options = {"queue": config.partition}
-        extended = config.model_copy(update={"job_extra_directives": directives})
+        extended = replace(config, job_extra_directives=directives)
         return BatchDeployment(extended, out_dir, SLURMCluster, Slurm(), options)
 
 
@@ -156,7 +157,7 @@ class PbsDaskCluster(DaskCluster):
             "job_cls": LoggedPbsJob,
         }
         directives = ("-r n", *config.job_extra_directives)  # as --no-requeue of Slurm
-        extended = config.model_copy(update={"job_extra_directives": directives})
+        extended = replace(config, job_extra_directives=directives)
         return BatchDeployment(extended, out_dir, PBSCluster, Pbs(), options)
 
 
