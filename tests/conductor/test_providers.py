@@ -18,6 +18,7 @@ from batuta.conductor.decisions.events import (
     PipelineUnreachable,
     PollPostponed,
     StatusUpdate,
+    UnknownToPipeline,
 )
 from batuta.conductor.decisions.requests import Poll, PollAction
 from batuta.conductor.dispatch import providers
@@ -104,6 +105,48 @@ async def test_a_bad_answer_is_that_of_its_pipeline_and_named(answer: Answer, er
     assert error in event.error
     assert event.error == printable(event.error)
     assert len(event.error) < 4000
+
+
+POLLED = b'{"id": "p1", "product": "B", "obs_id": "o1", "state": "%s", "attempt": %d}'
+
+
+async def answer_to_a_poll(state: bytes, attempt: int, pipeline_attempt: int) -> Event:
+    polled = replace(RUNNING, id="p1", state=ProcessingState.REQUESTED, attempt=3)
+    polled = replace(polled, pipeline_attempt=pipeline_attempt)
+    async with (
+        pipeline(whole(POLLED % (state, attempt))) as url,
+        open_providers(lambda _name: url, None) as opened,
+    ):
+        return await opened.poll(Poll(polled, PollAction.QUERY))
+
+
+@pytest.mark.parametrize("state", [b"failed", b"cancelled"])
+async def test_the_end_of_an_earlier_attempt_tells_that_the_current_one_never_arrived(
+    state: bytes,
+) -> None:
+    assert await answer_to_a_poll(state, 2, 3) == UnknownToPipeline(
+        processing_id="p1",
+        asked_attempt=3,
+        polled_state=ProcessingState.REQUESTED,
+        counts_attempts=True,
+    )
+
+
+@pytest.mark.parametrize(
+    ("state", "attempt", "pipeline_attempt"),
+    [
+        pytest.param(b"cancelled", 3, 3, id="the current one"),
+        pytest.param(b"cancelled", 2, 2, id="an earlier one that was adopted"),
+        pytest.param(b"running", 2, 3, id="an earlier one that goes on"),
+        pytest.param(b"succeeded", 2, 3, id="an earlier one that has made the product"),
+    ],
+)
+async def test_other_answers_to_a_poll_tell_of_the_current_attempt(
+    state: bytes, attempt: int, pipeline_attempt: int
+) -> None:
+    event = await answer_to_a_poll(state, attempt, pipeline_attempt)
+    assert isinstance(event, StatusUpdate)
+    assert (event.state.encode(), event.attempt) == (state, attempt)
 
 
 ACCEPTED = b"HTTP/1.1 202 Accepted\r\n"

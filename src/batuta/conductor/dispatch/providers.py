@@ -115,6 +115,13 @@ class Providers:
                 replace(answer, state=state), record.id, record.attempt, kind=DeadlinePassed
             )
         shown = _shown(answer, known_as, Interface.QUERY if answer.state else None)
+        if shown is Interface.ATTEMPTS and _is_of_earlier_attempt(answer, record):
+            return UnknownToPipeline(
+                processing_id=record.id,
+                asked_attempt=record.attempt,
+                polled_state=record.state,
+                counts_attempts=True,
+            )
         return _told(answer, record.id, record.attempt, interface=shown)
 
     async def cancel(self, record: ProcessingRecord | Stop) -> None:
@@ -303,6 +310,18 @@ def _after_failed_request(request: DueRequest, exc: ServiceError) -> Event:
         # It may have arrived: sent again at once, it would start two processings.
         return NoStateTold(processing_id=about, asked_attempt=attempt, error=str(exc))
     return _unreachable(about, attempt, exc)
+
+
+def _is_of_earlier_attempt(answer: PipelineAnswer, record: ProcessingRecord) -> bool:
+    """Return whether a pipeline tells the end of an attempt before the current one.
+
+    It does not know the current one: its request was lost, such as with a conductor that was killed
+    as it sent it. Taken for the end of the current one, an attempt that was stopped at its deadline
+    would seem to be cancelled by a person. One that has not ended is adopted
+    (`batuta.conductor.decisions.transitions`), and then it is the current one.
+    """
+    ended = answer.state in (State.FAILED, State.CANCELLED)
+    return ended and answer.attempt is not None and answer.attempt < record.pipeline_attempt
 
 
 def _after_failed_poll(record: ProcessingRecord, exc: ServiceError, *, overdue: bool) -> Event:
