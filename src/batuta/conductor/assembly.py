@@ -12,6 +12,7 @@ import sqlalchemy as sa
 
 from batuta.conductor.activity import NAME, ConductorActivity, ServiceRegistry
 from batuta.conductor.campaign_runner import CampaignRunner, open_campaigns
+from batuta.conductor.clock_watch import ClockWatch
 from batuta.conductor.database.claiming.claims import ClaimStore
 from batuta.conductor.database.current_graph import CurrentGraph
 from batuta.conductor.database.graphs.graph_versions import GraphVersions, open_current_graph
@@ -140,7 +141,7 @@ class Parts:
     activity: ConductorActivity
     health: HealthMonitor
     sweeper: EventSweeper
-    watches: tuple[DeadlineWatch, StaleWatch, StopWatch]
+    watches: tuple[DeadlineWatch, StaleWatch, StopWatch, ClockWatch]
 
 
 @contextmanager
@@ -230,6 +231,7 @@ def assemble(
             ),
             StaleWatch(ledger, dispatcher.write, activity.publish_stale),
             stop_watch,
+            ClockWatch(ledger.planned_times, dispatcher.write),
         ),
     )
 

@@ -34,6 +34,7 @@ from batuta.conductor.database.holds.hold_store import HoldStore
 from batuta.conductor.database.operations.operator_actions import Operations
 from batuta.conductor.database.operations.order_sets import OrderSets
 from batuta.conductor.database.orders import CommandLog, record_command
+from batuta.conductor.database.planned_times import PlannedTimes
 from batuta.conductor.database.records import (
     Row,
     locked_records,
@@ -146,6 +147,8 @@ class Ledger(ReadsGraph):
         What an operator may answer: approve, refuse.
     stops : StopStore
         What providers are still to be told to stop.
+    planned_times : PlannedTimes
+        When all that waits is due.
     reports_activity : callable
         Whether a provider reports on ``activity.*``: then it is polled later.
     """
@@ -177,6 +180,7 @@ class Ledger(ReadsGraph):
         self.order_sets = OrderSets(engine, self._current, self._claims, clock)
         self.approvals = Approvals(engine, self._current, self._claims, clock)
         self.stops = StopStore(engine, waits, clock)
+        self.planned_times = PlannedTimes(engine, self._current, waits, limits, clock)
         self.reports_activity: Callable[[str], bool] = lambda _provider: False
 
     # ------------------------------------------------------------------ what is available

@@ -10,6 +10,9 @@ from batuta.work_classes import WorkClass
 REPORTING_POLL_S: Final = 30.0
 """A pipeline that reports its activity is polled no sooner than this, in seconds."""
 MAX_POLL_WAIT_S: Final = 60.0
+AHEAD_S: Final = 5.0
+"""Clocks of conductors agree to a second or so: what lies further ahead than anything is planned
+for, or has happened so much later than now, in seconds, was written by one that was wrong."""
 """Longest time between two polls of one processing, in seconds."""
 AFTER_DEADLINE_S: Final = 0.05
 """How long after its deadline a processing is polled, so that the poll finds it overdue."""

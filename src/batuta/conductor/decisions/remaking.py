@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from batuta.conductor.decisions.approvals import Verdict
+from batuta.conductor.decisions.processing_record import AHEAD_S
 from batuta.graph import Graph, OnUpdate, Product
 from batuta.messaging import ProcessingState as State
 
@@ -44,7 +45,9 @@ class ProcessingEnd:
 
     def is_overdue(self, now: float) -> bool:
         """Return whether the announcement of what has succeeded is not waited for any more."""
-        return now >= (self.ended or 0.0) + ANNOUNCED_WITHIN_S
+        waited_s = now - (self.ended or 0.0)
+        # A clock that was ahead, and has recorded the end, must not make it longer.
+        return not -AHEAD_S <= waited_s < ANNOUNCED_WITHIN_S
 
 
 def is_under_way(end: ProcessingEnd, now: float) -> bool:

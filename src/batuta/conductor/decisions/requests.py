@@ -5,6 +5,7 @@ from enum import Enum
 
 from batuta.conductor.decisions.events import Interface
 from batuta.conductor.decisions.processing_record import (
+    AHEAD_S,
     Conditions,
     ProcessingRecord,
     is_overdue,
@@ -31,13 +32,28 @@ class Poll:
 
 def poll(record: ProcessingRecord, conditions: Conditions) -> tuple[Poll, ProcessingRecord]:
     """Decide what to ask the pipeline, and when to ask it next if no answer changes that."""
-    after = replace(record, ask_at=next_poll_at(record, conditions))
+    after = _not_ahead(record, conditions.now)
+    after = replace(after, ask_at=next_poll_at(after, conditions))
     if not is_overdue(record, conditions.now):
         return Poll(record, PollAction.QUERY), after
     # Recorded before its pipeline is told: that reports the stop to all conductors, and one whose
     # clock is behind would take it for an order to cancel.
     overdue_since = record.overdue_since or conditions.now
     return Poll(record, PollAction.STOP), replace(after, overdue_since=overdue_since)
+
+
+def _not_ahead(record: ProcessingRecord, now: float) -> ProcessingRecord:
+    """Return `record` as requested and started now, where a clock that was ahead says later.
+
+    Its timeout counts from there, and would end hours late.
+    """
+    if (record.requested or 0.0) <= now + AHEAD_S and (record.started or 0.0) <= now + AHEAD_S:
+        return record
+    return replace(
+        record,
+        requested=None if record.requested is None else min(record.requested, now),
+        started=None if record.started is None else min(record.started, now),
+    )
 
 
 def request(
