@@ -18,6 +18,8 @@ from sqlalchemy.engine import make_url
 from batuta.cli.app import run
 from batuta.messaging import DataAvailable
 from batuta.sdb import Imported, NewFile, SdbClient, SdbSettings
+from batuta.sdb.catalogue import ImportResult
+from batuta.sdb.recording import ImportRecorder
 from batuta.sdb.retries import GivenUpError
 from batuta.sdb.service import open_sdb
 from batuta.service.client import ServiceError
@@ -138,6 +140,24 @@ def test_what_repeats_an_import_is_told_its_version(bulk: httpx.Client) -> None:
     assert told[5:] == [(201, 5), (200, 5), (201, 6), (201, 7), (200, 4)]
 
 
+@pytest.mark.parametrize("other", [{}, {"processing_id": "p1"}], ids=["of_nobody", "processing"])
+@pytest.mark.parametrize("size", [1, 100 * KIB], ids=["in_database", "in_store"])
+def test_a_line_repeats_what_is_the_newest_after_the_lines_before_it(
+    bulk: httpx.Client, size: int, other: dict[str, str]
+) -> None:
+    first, second = b"1" * size, b"2" * size
+    assert send(bulk, line(first))[0]["status"] == 201
+    answers = send(bulk, line(second, **other), line(first))
+    assert [(each["status"], each["stored"]["version"]) for each in answers] == [(201, 2), (201, 3)]
+    assert bulk.get("/products/A/o1/data").content == first
+
+
+def test_lines_are_recorded_in_their_order_whether_small_or_not(bulk: httpx.Client) -> None:
+    lines = [line(str(number).encode() * size) for number, size in enumerate([100 * KIB, 1] * 4)]
+    answers = send(bulk, *lines)
+    assert [each["stored"]["version"] for each in answers] == list(range(1, 9))
+
+
 def test_more_than_a_request_may_have_is_refused_line_by_line(bulk: httpx.Client) -> None:
     answers = send(bulk, *(line(obs_id=f"o{number}") for number in range(1003)), b"", b"")
     assert [each["status"] for each in answers] == [201] * 1000 + [413] * 3
@@ -172,6 +192,31 @@ def test_quotas_hold_for_each_line(make_settings: MakeSettings) -> None:
         assert [each["status"] for each in answers] == [201, 201, 201, 507, 507, 507, 201]
         assert "product_quotas: B" in answers[5]["detail"]
         assert metric(bulk, "batuta_sdb_stored_bytes") == 901
+
+
+def test_a_line_that_is_recorded_is_counted_once_for_others(
+    make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = ImportRecorder.record
+    others: list[int] = []
+
+    async def record_and_send(recorder: ImportRecorder, *given: Any) -> ImportResult:
+        recorded = await record(recorder, *given)
+        if recorded.stored.obs_id == "o1":
+            # While the batch that it came with has not ended.
+            others.append(await asyncio.to_thread(send_other))
+        return recorded
+
+    monkeypatch.setattr(ImportRecorder, "record", record_and_send)
+    settings = make_settings(quota_bytes=500 * KIB)
+    with serving(open_sdb, settings) as url, httpx.Client(base_url=url, timeout=60) as bulk:
+
+        def send_other() -> int:
+            content = b"2" * 200 * KIB
+            return httpx.post(f"{url}/products/A/o2", content=content, timeout=60).status_code
+
+        assert [each["status"] for each in send(bulk, line(bytes(200 * KIB)))] == [201]
+    assert others == [201]
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """Many small files in one request: a line of JSON for each, and a line of JSON in answer to each.
 
-None fails the others. They are recorded in group commits, each in the order of its line. Where the
+None fails the others. They are stored together, then recorded in group commits, each in the order
+of its line. Where the
 database fails in the middle, each line tells what is known of its file: that it is recorded, or
 that it is to be sent again, which records nothing twice.
 """
@@ -10,10 +11,11 @@ import json
 import logging
 from base64 import b64decode
 from binascii import Error as Base64Error
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Iterator
+from contextlib import AsyncExitStack, closing
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from fastapi import Request
 from sqlalchemy.exc import OperationalError
@@ -24,14 +26,16 @@ from batuta.sdb.catalogue import ImportResult
 from batuta.sdb.fields import (
     MAX_FIELDS_BYTES,
     ImportRequest,
+    ImportSubject,
     refuse_compressed,
 )
 from batuta.sdb.json_fields import read_object, request_of
+from batuta.sdb.new_product import NewProduct
 from batuta.sdb.quota import Reception
 from batuta.sdb.recording import ImportRecorder
 from batuta.sdb.request_body import RequestBody, require_type
 from batuta.sdb.settings import MAX_SMALL_FILE_BYTES
-from batuta.sdb.store import SmallFile, StoreError, Upload, file_errors
+from batuta.sdb.store import SmallFile, StoreError, file_errors
 from batuta.service.bodies import Chunk
 from batuta.service.database import UNAVAILABLE, unavailable_reason
 from batuta.service.problems import ProblemError
@@ -49,7 +53,10 @@ CONTENT: Final = "content"
 
 Unavailable = OperationalError | PoolTimeoutError
 """Why the database could not be used: it is not known whether a file is recorded."""
-Outcome = ImportResult | ProblemError | Unavailable
+Failure = ProblemError | Unavailable
+Outcome = ImportResult | Failure
+_Stored = tuple[NewProduct, ImportResult | None]
+T = TypeVar("T")
 
 LOG: Final = logging.getLogger(__name__)
 
@@ -120,42 +127,46 @@ class BulkImporter:
 
     async def _outcomes(self, batch: "_Batch", *, is_first: bool) -> list[Outcome]:
         try:
-            async with self.recorder.counted(None, 0) as reception:
-                return await asyncio.gather(
-                    *(self._outcome(line, reception) for line in batch.lines)
-                )
+            # Counted until all are stored, and no longer: once recorded, they would be twice.
+            async with AsyncExitStack() as counted:
+                reception = await counted.enter_async_context(self.recorder.counted(None, 0))
+                stores = (self._store(line, reception, counted) for line in batch.lines)
+                stored = await asyncio.gather(*map(_outcome_of, stores))
         except (ProblemError, *UNAVAILABLE) as exc:
             # Before any of the batch was tried.
             if is_first:
                 raise
             return [exc] * len(batch.lines)
+        # In the order of their lines, however long each took to be stored.
+        return await asyncio.gather(*(_outcome_of(self._record(each)) for each in stored))
 
-    async def _outcome(self, line: "bytes | ProblemError", reception: Reception) -> Outcome:
-        try:
-            if isinstance(line, ProblemError):
-                raise line
-            asked, content = _read(line)
-            if len(content) > self.small_file_bytes:
-                store = self._store
-                new, repeated = await run_in_threadpool(store, asked, content, reception)
-            else:
-                small = SmallFile(content)
-                new, repeated = self.recorder.store_file(asked, None, reception, small)
-            return await self.recorder.record(new, repeated)
-        except (ProblemError, *UNAVAILABLE) as exc:
-            return exc
-        except StoreError as exc:
-            status = HTTPStatus.INSUFFICIENT_STORAGE if exc.full else HTTPStatus.SERVICE_UNAVAILABLE
-            return ProblemError(status, f"store: {exc}")
+    async def _store(
+        self, line: bytes | ProblemError, of_small: Reception, counted: AsyncExitStack
+    ) -> _Stored:
+        if isinstance(line, ProblemError):
+            raise line
+        asked, content = _read(line)
+        if len(content) <= self.small_file_bytes:
+            return self.recorder.store_file(asked, None, of_small, SmallFile(content))
+        subject = ImportSubject(
+            product=asked.product, obs_id=asked.obs_id, processing_id=asked.processing_id
+        )
+        reception = await counted.enter_async_context(self.recorder.counted(subject, len(content)))
+        return await run_in_threadpool(self._write, asked, content, reception)
 
-    def _store(self, asked: ImportRequest, content: bytes, reception: Reception) -> Any:
-        upload: Upload = self.recorder.store.receive()
-        try:
+    def _write(self, asked: ImportRequest, content: bytes, reception: Reception) -> _Stored:
+        with closing(self.recorder.store.receive()) as upload:
+            reception.write(len(content))
             with file_errors():
                 upload.write([content])
             return self.recorder.store_file(asked, None, reception, upload)
-        finally:
-            upload.close()
+
+    async def _record(self, stored: _Stored | Failure) -> ImportResult:
+        if isinstance(stored, Exception):
+            raise stored
+        new, repeated = stored
+        # That it repeats the newest version is true once the lines before it are recorded, or not.
+        return await self.recorder.record(new, repeated if new.processing_id else None)
 
     def _answer(self, outcome: Outcome) -> bytes:
         if isinstance(outcome, UNAVAILABLE):
@@ -170,6 +181,17 @@ class BulkImporter:
         self.recorder.metrics.refused.labels(problem.status.value).inc()
         answer = {"status": problem.status.value, "detail": problem.detail}
         return json.dumps(answer).encode() + b"\n"
+
+
+async def _outcome_of(work: Awaitable[T]) -> T | Failure:
+    """Return what comes of the work on one file, which fails no other."""
+    try:
+        return await work
+    except (ProblemError, *UNAVAILABLE) as exc:
+        return exc
+    except StoreError as exc:
+        status = HTTPStatus.INSUFFICIENT_STORAGE if exc.full else HTTPStatus.SERVICE_UNAVAILABLE
+        return ProblemError(status, f"store: {exc}")
 
 
 def _unknown(exc: Unavailable) -> ProblemError:

@@ -114,19 +114,24 @@ def may_repeat(connection: sa.Connection, subject: ImportSubject, size: int) -> 
 
 
 def without_repeats(news: Sequence[NewProduct]) -> Iterator[list[NewProduct]]:
-    """Split `news` into batches in which none can be the repeat of another."""
+    """Split `news` into batches in which none decides what another repeats.
+
+    What names a processing repeats an import of that one alone; what names none, the newest
+    version, which is that of whatever was imported before it.
+    """
     batch: list[NewProduct] = []
-    imported: set[tuple[str | None, ...]] = set()
+    of_processings: set[tuple[str | None, str]] = set()
+    newest: set[tuple[str, str]] = set()
     for new in news:
-        if new.processing_id is not None:
-            key: tuple[str | None, ...] = (new.processing_id, new.product)
-        else:
-            key = (None, new.product, new.obs_id, new.sha256)
-        if key in imported or len(batch) == MAX_RECORDED_TOGETHER:
+        by_processing, instance = (new.processing_id, new.product), (new.product, new.obs_id)
+        named = new.processing_id is not None
+        decided = by_processing in of_processings if named else instance in newest
+        if decided or len(batch) == MAX_RECORDED_TOGETHER:
             yield batch
-            batch, imported = [], set()
+            batch, of_processings, newest = [], set(), set()
         batch.append(new)
-        imported.add(key)
+        of_processings.add(by_processing)
+        newest.add(instance)
     if batch:
         yield batch
 
