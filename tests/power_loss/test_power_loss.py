@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.power_loss.points import Recorded
+from tests.support.power_loss.points import AGAIN, Recorded
 from tests.support.power_loss.running import SCENARIOS, played
 from tests.support.preloading import require_preloading
 
@@ -33,6 +33,7 @@ def test_whenever_the_power_fails_what_was_promised_is_there(recorded: Recorded)
     assert not outcome.violations, "\n".join([str(outcome), *outcome.violations])
     # It would hold as well if nothing was done.
     assert outcome.tried == LOSSES
+    assert outcome.again == AGAIN
     assert outcome.moments > 10 * LOSSES
 
 

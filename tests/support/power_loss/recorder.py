@@ -72,6 +72,7 @@ class Recorder:
     """
 
     def __init__(self, preloaded: Path, root: Path, log: Path) -> None:
+        self._preloaded = preloaded
         self.root = root
         self.log = log
         log.touch()
@@ -81,6 +82,10 @@ class Recorder:
             "POWER_LOSS_ROOT": str(self.root),
         }
         """For the process that is recorded."""
+
+    def again(self) -> "Recorder":
+        """Return one of the same folder, with a log of its own."""
+        return Recorder(self._preloaded, self.root, self.log.with_name(f"{self.log.name}-again"))
 
     @contextmanager
     def between_calls(self) -> Iterator[None]:

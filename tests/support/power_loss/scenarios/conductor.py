@@ -1,7 +1,8 @@
 """A conductor: events that it has acknowledged, requests that it has sent and orders are there."""
 
-import re
-from collections.abc import Iterator
+import contextlib
+import json
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -12,21 +13,26 @@ import sqlalchemy as sa
 from batuta.conductor.assembly import open_records
 from batuta.conductor.database.schema import events, processings
 from batuta.conductor.settings import ConductorSettings
-from batuta.sdb import SdbSettings
-from batuta.sdb.service import open_sdb
 from batuta.service.record_archive import SUFFIX, read_archive
 from batuta.service.retention import RetentionRules
-from batuta.service.settings import ServiceSettings
 from tests.conductor.graphs import graph_of
-from tests.conductor.stage import Stage, eventually_in
+from tests.conductor.stage import Stage, eventually_in, states
 from tests.support.power_loss.points import Recorded, Said
 from tests.support.power_loss.recorder import Recorder
+from tests.support.power_loss.scenarios.conductor_world import (
+    ACKNOWLEDGED,
+    Request,
+    World,
+    requests,
+    stage_in,
+    world_of,
+)
 from tests.support.power_loss.scenarios.surroundings import (
     Surroundings,
     check_whole,
     was_said,
 )
-from tests.support.services import ServiceProcess, serving
+from tests.support.services import ServiceProcess
 from tests.support.waiting import eventually_sync
 
 GRAPH: Final = graph_of(["A"], {"B": {"m_input": ["A"]}, "C": {"m_input": ["B"]}})
@@ -34,27 +40,28 @@ HELD: Final = "held-for-new-darks"
 RELEASED: Final = "released-with-new-darks"
 ARCHIVE: Final = "new/archive"
 NOTE: Final = "a-graph-without-C"
-_ACKNOWLEDGED: Final = re.compile(
-    rb"PUB \$JS\.ACK\.DATA\.[^. ]+\.\d+\.(\d+)\.\S+ +(?:0\r|4\r\n\+ACK)"
-)
-_REQUESTED: Final = re.compile(
-    rb'POST /pipeline/processing .*?"processing_id": ?"([^"]+)"', re.DOTALL
-)
+MADE: Final = {f"B/o{number}" for number in range(1, 6)} | {f"C/o{n}" for n in range(1, 5)}
+"""What is made of all that is announced, whenever it is; of o5, C only by the first graph."""
+GO_ON_S: Final = 60.0
 
 
 @contextmanager
 def conductor(around: Surroundings) -> Iterator[Recorded]:
     """Products of observations, orders, a new graph, an end, a kill, and what is archived."""
     recorder, before = around.record()
-    with _stage(around) as stage:
-        settings = _settings(stage, recorder.root)
-        service = ServiceProcess("batuta.conductor:run", settings, recorder.environment)
+    folder = around.folder / "stage"
+    folder.mkdir()
+    with stage_in(folder, around.nats) as stage:
+        service = ServiceProcess(
+            "batuta.conductor:run", _settings(stage, recorder.root), recorder.environment
+        )
         try:
             _work(stage, service, recorder)
-            _prune(settings, recorder)
-            yield Recorded(recorder, before, _Promises(settings))
+            _prune(_settings(stage, recorder.root), recorder)
         finally:
             service.kill()
+        world = world_of(stage)
+    yield Recorded(recorder, before, _Promises(world))
 
 
 def _work(stage: Stage, service: ServiceProcess, recorder: Recorder) -> None:
@@ -101,55 +108,98 @@ def _order(url: str, path: str, body: object) -> None:
     assert answer.is_success, answer.text
 
 
-@contextmanager
-def _stage(around: Surroundings) -> Iterator[Stage]:
-    folder = around.folder
-    settings = SdbSettings(
-        port=0,
-        nats_url=around.nats.url,
-        database_url=f"sqlite:///{folder}/sdb.db",
-        store_url=str(folder / "store"),
-    )
-    with serving(open_sdb, settings) as sdb_url:
-        stage = Stage(folder, around.nats, sdb_url)
-        with serving(stage.pipeline.open, ServiceSettings(port=0)) as stage.pipeline_url:
-            yield stage
-
-
 def _settings(stage: Stage, disk: Path) -> ConductorSettings:
-    return stage.settings(GRAPH, database_url=f"sqlite:///{disk}/data/conductor.db")
+    return stage.settings(GRAPH, database_url=_database(disk))
+
+
+def _database(disk: Path) -> str:
+    return f"sqlite:///{disk}/data/conductor.db"
 
 
 class _Promises:
-    def __init__(self, settings: ConductorSettings) -> None:
-        self._settings = settings
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._graph = world.folder / "graph.json"
+        self._graph.write_text(json.dumps(GRAPH.as_document()))
 
     def check(self, left: Path, said: Said) -> None:
         """Assert that what was acknowledged, requested and ordered is recorded."""
-        url = f"sqlite:///{left}/data/conductor.db"
-        with open_records(self._settings.model_copy(update={"database_url": url})) as records:
+        settings = ConductorSettings(graph=self._graph, database_url=_database(left))
+        with open_records(settings) as records:
             check_whole(records.engine)
             with records.engine.connect() as connection:
                 heard = set(connection.scalars(sa.select(events.c.sequence)))
                 claimed = set(connection.scalars(sa.select(processings.c.id)))
                 text = _all_of(connection)
-        archived = _archived(left / ARCHIVE)
+        archived = {each.id for each in _archived(left / ARCHIVE)}
         for message in said:
-            acknowledged = {int(each) for each in _ACKNOWLEDGED.findall(message)}
+            acknowledged = {int(each) for each in ACKNOWLEDGED.findall(message)}
             assert acknowledged <= heard, f"acknowledged, and lost: {acknowledged - heard}"
-            requested = {each.decode() for each in _REQUESTED.findall(message)} - archived
-            assert requested <= claimed, f"requested, and lost: {requested - claimed}"
+        requested = {each.id for each in requests(said)} - archived
+        assert requested <= claimed, f"requested, and lost: {requested - claimed}"
         for order in (HELD, RELEASED, NOTE):
             assert order in text or not was_said(order, said), f"{order} was answered, and is lost"
 
-    def check_restart(self, left: Path) -> None:
-        """Nothing more: what surrounds it is later than the loss, as no disk is."""
+    def check_restart(self, left: Path, said: Said) -> None:
+        """Assert that a conductor makes the rest, and asks for nothing twice."""
+        with self._world.as_of(said) as stage:
+            _go_on(stage, left, {})
+            _check_asked_once(stage, said)
+        self.check(left, said)
+
+    def recover(self, left: Path, said: Said, environment: Mapping[str, str]) -> "_Promises":
+        """Make the rest."""
+        with self._world.as_of(said) as stage:
+            _go_on(stage, left, environment)
+            return _Promises(world_of(stage))
 
 
-def _archived(folder: Path) -> set[str]:
+def _go_on(stage: Stage, left: Path, environment: Mapping[str, str]) -> None:
+    """Start a conductor, and end it once all is made of what was announced."""
+    service = ServiceProcess("batuta.conductor:run", _settings(stage, left), environment)
+    url = service.start()
+    try:
+        with contextlib.suppress(AssertionError):
+            eventually_sync(lambda: not _missing(url, left), GO_ON_S)
+        assert not _missing(url, left), f"not made: {_missing(url, left)}"
+        assert service.stop() == 0
+    finally:
+        service.kill()
+
+
+def _missing(url: str, left: Path) -> dict[str, str]:
+    """Return what is not made, or is under way: each with its state."""
+    found = dict.fromkeys(MADE, "unknown") | {
+        f"{each.product}/{each.obs_id}": "succeeded" for each in _archived(left / ARCHIVE)
+    }
+    found |= states(url)
+    return {key: state for key, state in found.items() if state not in {"succeeded", "held"}}
+
+
+def _check_asked_once(stage: Stage, said: Said) -> None:
+    """Assert that nothing is made twice, of all that was ever asked for."""
+    new = [
+        Request(each["processing_id"], each["product"], each["obs_id"], each["attempt"])
+        for each in stage.pipeline.requests
+    ]
+    assert len(new) == len(set(new)), f"requested twice: {new}"
+    by_key: dict[tuple[str, str], set[str]] = {}
+    for each in [*requests(said), *new]:
+        by_key.setdefault((each.product, each.obs_id), set()).add(each.id)
+    twice = {key: ids for key, ids in by_key.items() if len(ids) > 1}
+    assert not twice, f"requested by two processings: {twice}"
+    versions = {version for _, _, version in stage.archived()}
+    assert versions <= {1}, f"made again: {sorted(stage.archived())}"
+
+
+def _archived(folder: Path) -> list[Request]:
     """Return the processings whose records are in an archive."""
     names = [f"{path.parent.name}/{path.name}" for path in folder.glob(f"*/*{SUFFIX}")]
-    return {str(record["id"]) for name in names for record in read_archive(folder, name)}
+    return [
+        Request(each["id"], each["product"], each["obs_id"], each["attempt"])
+        for name in names
+        for each in read_archive(folder, name)
+    ]
 
 
 def _all_of(connection: sa.Connection) -> str:

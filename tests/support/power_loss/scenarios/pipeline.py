@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,7 +122,23 @@ class _Promises:
             if told.state in _ENDED and record.attempt == told.attempt:
                 assert record.state == told.state, f"{told.id}: {told.state} is {record.state}"
 
-    def check_restart(self, left: Path) -> None:
+    def recover(self, left: Path, _said: Said, environment: Mapping[str, str]) -> "_Promises":
+        """End all that is recorded, and make more."""
+        settings = _settings(left, self._around.nats.url, self._sdb_url)
+        service = PipelineProcess(PIPELINE, settings, self._stage, environment=environment)
+        service.start()
+        try:
+            for each in service.records():
+                service.end_of(each)
+            made = service.make("MANY", "o3", processing_id="p-recovered")
+            assert made["state"] == "succeeded"
+            assert service.stop() == 0
+        finally:
+            service.kill()
+            service.http.close()
+        return self
+
+    def check_restart(self, left: Path, _said: Said) -> None:
         """Assert that a service ends all that is recorded, and answers for it."""
         settings = _settings(left, self._around.nats.url, self._sdb_url)
         service = PipelineProcess(PIPELINE, settings, self._stage)

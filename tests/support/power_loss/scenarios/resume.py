@@ -35,13 +35,7 @@ def resume(around: Surroundings) -> Iterator[Recorded]:
     recorder, before = around.record()
     out_dir = recorder.root / "new/out"
     for how in ("kill_after=30", ""):
-        program = _PROGRAM.format(config=CONF, how=how, complete=COMPLETE.decode())
-        subprocess.run(
-            [sys.executable, "-W", "ignore", "-c", program, str(out_dir)],
-            env={**os.environ, **recorder.environment},
-            check=not how,
-            stdout=subprocess.PIPE,
-        )
+        _run_apart(out_dir, recorder.environment, how)
     yield Recorded(recorder, before, _Promises(contents(whole)))
 
 
@@ -60,11 +54,27 @@ class _Promises:
         wrong = [name for name in OUTPUTS if found[name] != self._whole[name]]
         assert not wrong, f"resumed, the run makes others: {', '.join(wrong)}"
 
-    def check_restart(self, left: Path) -> None:
+    def recover(self, left: Path, _said: Said, environment: Mapping[str, str]) -> "_Promises":
+        """Resume it."""
+        _run_apart(left / "new/out", environment)
+        return self
+
+    def check_restart(self, left: Path, _said: Said) -> None:
         """Assert that without resume all is made as well."""
         out_dir = left / "new/out"
         _run(out_dir, {"mode": "sequential"})
         assert contents(out_dir) == self._whole
+
+
+def _run_apart(out_dir: Path, environment: Mapping[str, str], how: str = "") -> None:
+    """Run it in a process of its own, to its end unless it is killed."""
+    program = _PROGRAM.format(config=CONF, how=how, complete=COMPLETE.decode())
+    subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", program, str(out_dir)],
+        env={**os.environ, **environment},
+        check=not how,
+        stdout=subprocess.PIPE,
+    )
 
 
 def _run(out_dir: Path, conf: Mapping[str, Any]) -> None:

@@ -2,7 +2,7 @@
 
 import hashlib
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -17,7 +17,12 @@ from batuta.sdb.store import INCOMING, open_store
 from batuta.sdb.tables import CONTENTS, MIGRATIONS, OUTBOX, PRODUCTS
 from batuta.service.database import open_database
 from tests.support.power_loss.points import Recorded, Said
-from tests.support.power_loss.scenarios.surroundings import Surroundings, check_whole, was_said
+from tests.support.power_loss.scenarios.surroundings import (
+    Surroundings,
+    check_whole,
+    is_all_announced,
+    was_said,
+)
 from tests.support.power_loss.scenarios.upload import OBS_ID, Upload, check_upload
 from tests.support.servers import free_port
 from tests.support.services import ServiceProcess, serving
@@ -27,6 +32,8 @@ SMALL: Final = 100
 LARGE: Final = 20_000
 SMALL_FILE_BYTES: Final = 4096
 SENDERS: Final = 3
+RECOVERED: Final = ("while-it-recovers-small", "while-it-recovers-large")
+"""What is imported after a loss of power."""
 REASON: Final = "withdrawn-because-of-a-stray-light"
 
 
@@ -62,7 +69,7 @@ def sdb(around: Surroundings) -> Iterator[Recorded]:
         upload.send(LARGE // 2, LARGE)
         sender.send("after", LARGE)
         service.stop()
-        yield Recorded(recorder, before, _Promises(around.nats.url, sender.contents))
+        yield Recorded(recorder, before, _Promises(around.nats.url, sender.contents, sent))
     finally:
         sender.client.close()
         service.kill()
@@ -137,8 +144,10 @@ def _any_imported(sender: _Sender, name: str) -> bool:
 class _Promises:
     """What must hold of an sdb that was imported to."""
 
-    def __init__(self, nats_url: str, contents: dict[str, bytes]) -> None:
+    def __init__(self, nats_url: str, contents: dict[str, bytes], sent: Path) -> None:
         self._nats_url = nats_url
+        self._contents = contents
+        self._sent = sent
         self._uploaded = contents[OBS_ID]
         self._digests = {
             obs_id: hashlib.sha256(content).hexdigest() for obs_id, content in contents.items()
@@ -163,7 +172,24 @@ class _Promises:
             assert hashlib.sha256(content).hexdigest() == row.sha256, f"{row.obs_id} is damaged"
         _check_announcements(rows, said, waiting)
 
-    def check_restart(self, left: Path) -> None:
+    def recover(self, left: Path, _said: Said, environment: Mapping[str, str]) -> "_Promises":
+        """Announce the rest, and import more."""
+        settings = settings_in(left, self._nats_url).model_copy(
+            update={"reference_folders": [self._sent]}
+        )
+        service = ServiceProcess("batuta.sdb:run", settings, environment)
+        sender = _Sender(service.start(), self._sent)
+        try:
+            for obs_id, size in zip(RECOVERED, (SMALL, LARGE), strict=True):
+                sender.send(obs_id, size)
+            eventually_sync(lambda: is_all_announced(left / "data/sdb.db"))
+            assert service.stop() == 0
+        finally:
+            sender.client.close()
+            service.kill()
+        return _Promises(self._nats_url, self._contents | sender.contents, self._sent)
+
+    def check_restart(self, left: Path, _said: Said) -> None:
         """Assert that an sdb announces the rest, and that its own check finds nothing."""
         settings = settings_in(left, self._nats_url)
         with (

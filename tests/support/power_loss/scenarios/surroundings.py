@@ -1,13 +1,15 @@
 """What scenarios share: what surrounds a service, and what is looked at in what is left."""
 
+import sqlite3
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 import sqlalchemy as sa
 
+from batuta.sdb.tables import OUTBOX
 from tests.support.power_loss.disk import Disk
 from tests.support.power_loss.points import Recorded
 from tests.support.power_loss.recorder import Recorder
@@ -52,6 +54,15 @@ def check_whole(engine: sa.Engine) -> None:
         found = connection.exec_driver_sql("PRAGMA integrity_check").scalars().all()
         assert found == ["ok"], found
         assert connection.exec_driver_sql("PRAGMA foreign_key_check").all() == []
+
+
+def is_all_announced(path: Path) -> bool:
+    """Return whether nothing waits in an sdb's outbox; its files are only read.
+
+    What others than the service do to its files is not recorded.
+    """
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
+        return not database.execute(f"SELECT 1 FROM {OUTBOX.name} LIMIT 1").fetchall()  # noqa: S608
 
 
 def was_said(part: str, said: Sequence[bytes]) -> bool:
