@@ -326,10 +326,17 @@ class Orchestra:
             process.is_paused = True
             self.loop.call_later(fault.for_s, self._go_on, process)
         elif fault.kind == "clock_jump":
-            self._skews[fault.of] += fault.for_s  # type: ignore[assignment]
+            self._set_clock(fault.of, fault.for_s)
+        elif fault.kind == "clock_wrong":
+            self._set_clock(fault.of, fault.by_s)
+            self.loop.call_later(fault.for_s, self._set_clock, fault.of, -fault.by_s)
         else:
             publish_noise(self, fault)
         self.server.connections_changed()
+
+    def _set_clock(self, name: str, by_s: float) -> None:
+        self.note(f"the clock of {name} is set by {by_s:g} s")
+        self._skews[name] += by_s  # type: ignore[assignment]
 
     def _go_on(self, process: Process) -> None:
         self.note(f"{process} goes on")

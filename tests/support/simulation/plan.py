@@ -36,6 +36,7 @@ Kind = Literal[
     "malformed",
     "database_away",
     "clock_jump",
+    "clock_wrong",
 ]
 """
 kill
@@ -64,6 +65,8 @@ database_away
     No transaction of `of` is begun from `at_s` on, for `for_s`.
 clock_jump
     The wall clock of `of` is set by `for_s`, which may be negative, at `at_s`.
+clock_wrong
+    The wall clock of `of` is off by `by_s`, which may be negative, from `at_s` on, for `for_s`.
 """
 
 CHAOS_S: Final = 20.0
@@ -82,6 +85,9 @@ TWO_CONDUCTORS: Final = 0.4
 MAX_FAULTS_OF_TWO: Final = 3
 CLOCKS_APART_S: Final = 4.0
 """A third of the shortest timeout: conductors of one database count it by their own clocks."""
+WRONG_CLOCK: Final = 0.15
+"""The share of schedules in which a clock is off by hours for a while."""
+MAX_OFF_S: Final = 86_400.0
 MAX_PAUSE_S: Final = 90.0
 """Longer than NATS waits for an acknowledgement."""
 
@@ -96,6 +102,7 @@ class Fault:
     nth: int = 0
     at_s: float = 0.0
     for_s: float = 0.0
+    by_s: float = 0.0
 
     def __str__(self) -> str:
         shown = {key: value for key, value in asdict(self).items() if value and key != "kind"}
@@ -172,7 +179,23 @@ def plan_of(seed: int) -> Plan:
     )
     # Drawn apart: what happens to one conductor is the same as ever.
     apart = random.Random(f"second conductor {seed}")  # noqa: S311
-    return _shared(plan, apart) if apart.random() < TWO_CONDUCTORS else plan
+    plan = _shared(plan, apart) if apart.random() < TWO_CONDUCTORS else plan
+    apart = random.Random(f"wrong clock {seed}")  # noqa: S311
+    return _with_wrong_clock(plan, apart) if apart.random() < WRONG_CLOCK else plan
+
+
+def _with_wrong_clock(plan: Plan, chance: random.Random) -> Plan:
+    """Add that a clock is off by hours for a while; of conductors, only that of one alone."""
+    alone = [each for each in SERVICES if each != CONDUCTOR or not plan.has_two_conductors]
+    # Twice as often of the conductor: it plans, and others hardly do.
+    wrong = Fault(
+        kind="clock_wrong",
+        of=chance.choice([*alone, *(each for each in alone if each == CONDUCTOR)]),
+        at_s=round(chance.uniform(0, CHAOS_S), 2),
+        for_s=_outage_s(chance),
+        by_s=round(chance.choice([-1, 1]) * MAX_OFF_S ** chance.random()),
+    )
+    return replace(plan, faults=(*plan.faults, wrong))
 
 
 def _shared(plan: Plan, chance: random.Random) -> Plan:
