@@ -9,7 +9,9 @@ import subprocess
 import sys
 import threading
 from dataclasses import asdict
+from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
+from typing import Self
 
 import obstore
 import pytest
@@ -161,6 +163,31 @@ def test_old_snapshots_are_deleted_with_what_only_they_name(
     assert orphan not in bytes_in(backup_url)
     assert back_up(archive, backup_url) == 0
     assert ": 0 copied, " in capsys.readouterr().out
+
+
+class Ahead(datetime):
+    """A clock that is 18 hours ahead."""
+
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> Self:
+        return super().now(tz) + timedelta(hours=18)
+
+
+def test_what_a_clock_stored_that_was_ahead_is_older_than_what_came_after_it(
+    archive: Archive,
+    backup_url: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with monkeypatch.context() as jumped:
+        jumped.setattr("batuta.sdb.backup.backup.datetime", Ahead)
+        assert back_up(archive, backup_url) == 0
+    (ahead,) = snapshots_of(backup_url, capsys)
+    assert back_up(archive, backup_url) == 0
+    assert snapshots_of(backup_url, capsys)[0] == ahead
+    assert back_up(archive, backup_url, "--keep", "1") == 0
+    (left,) = snapshots_of(backup_url, capsys)
+    assert left < ahead
 
 
 KILLED = """

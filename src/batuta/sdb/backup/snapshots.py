@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import os
 import re
 import shutil
@@ -30,6 +31,8 @@ from batuta.sdb.store import (
 )
 from batuta.service.folder_lock import lock_folder
 
+LOG: Final = logging.getLogger(__name__)
+
 FOLDER: Final = "snapshots"
 _SCRATCH: Final = ".scratch"
 _NAME: Final = re.compile(r"\d{8}T\d{6}\.\d{6}Z\.json")
@@ -48,6 +51,9 @@ class Snapshot(BaseModel):
         The digest of the database with the records.
     batuta : str
         The version of Batuta that took it.
+    number : int
+        Which of the backup it is, in the order in which they were stored: a clock may have been
+        ahead. Before it was recorded, 0.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -55,6 +61,7 @@ class Snapshot(BaseModel):
     taken: AwareDatetime
     database_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     batuta: str = __version__
+    number: Annotated[int, Field(ge=0)] = 0
 
     @property
     def name(self) -> str:
@@ -110,10 +117,11 @@ class Snapshots(Generic[S]):
         StoreError
             If the backup cannot be read, or the description of one is damaged.
         """
-        return sorted(self._found(), key=lambda each: each.taken)
+        return sorted(map(self._read, self._paths()), key=lambda each: (each.number, each.taken))
 
     def add(self, snapshot: S, database: Path) -> None:
-        """Store a snapshot; its description, which makes it one, comes last."""
+        """Store a snapshot as the newest; its description, which makes it one, comes last."""
+        snapshot = snapshot.model_copy(update={"number": 1 + self._last_number()})
         self._put_file(f"{snapshot.name}.db", database)
         draft = database.with_suffix(".json")
         draft.write_text(snapshot.model_dump_json(indent=1) + "\n", encoding="utf-8")
@@ -148,12 +156,21 @@ class Snapshots(Generic[S]):
                     obstore.delete(self._store, name)
         return len(older)
 
-    def _found(self) -> Iterator[S]:
+    def _last_number(self) -> int:
+        last = 0
+        for path in self._paths():
+            try:
+                last = max(last, self._read(path).number)
+            except DamagedObjectError as exc:  # it does not keep others from being stored
+                LOG.warning("%s", exc)
+        return last
+
+    def _paths(self) -> Iterator[str]:
         with object_errors(FOLDER):
             listed = obstore.list_with_delimiter(self._store, FOLDER)["objects"]
         for each in listed:
             if _NAME.fullmatch(each["path"].rpartition("/")[2]):
-                yield self._read(each["path"])
+                yield each["path"]
 
     def _read(self, path: str) -> S:
         with object_errors(path):
