@@ -496,10 +496,20 @@ def test_what_has_expired_is_told_and_deleted(settings: SdbSettings) -> None:
     orphan = receiving_folder(settings) / f"{'0' * 32}.upload"
     orphan.write_bytes(b"of no record")
     os.utime(orphan, (1, 1))
+    # Neither of these can be deleted; what comes after them is.
+    for stuck in (f"{'1' * 32}.upload", f"{'2' * 32}.upload"):
+        (receiving_folder(settings) / stuck).mkdir()
+        os.utime(receiving_folder(settings) / stuck, (1, 1))
+    with open_database(settings.database_url, MIGRATIONS) as engine, engine.begin() as connection:
+        row = connection.execute(sa.select(UPLOADS).where(UPLOADS.c.id == name)).one()._mapping
+        stuck_row = {**row, "id": "1" * 32}
+        connection.execute(sa.delete(UPLOADS).where(UPLOADS.c.id == name))
+        connection.execute(sa.insert(UPLOADS), [stuck_row, dict(row)])
     with serving(open_sdb, settings) as url, httpx.Client(base_url=url, timeout=60) as tus:
         assert eventually_sync(
             lambda: (
-                [p.name for p in partial_files(settings)] == [f"{fresh.rpartition('/')[2]}.upload"]
+                [p.name for p in partial_files(settings) if p.is_file()]
+                == [f"{fresh.rpartition('/')[2]}.upload"]
             )
         )
         assert eventually_sync(lambda: tus.head(expired, headers=TUS).status_code == 404)

@@ -24,7 +24,7 @@ from batuta.sdb.quota import Reception
 from batuta.sdb.recording import ImportRecorder
 from batuta.sdb.request_body import RequestBody
 from batuta.sdb.settings import SdbSettings
-from batuta.sdb.store import SmallFile, StoreError, file_errors
+from batuta.sdb.store import SmallFile, StoreError
 from batuta.sdb.uploads.appending import Appender, Part
 from batuta.sdb.uploads.partial_file import (
     PartialFile,
@@ -234,6 +234,9 @@ class Uploads:
                     await self._delete(turn, found)
                 except ProblemError:  # another process receives it still
                     continue
+                except StoreError as exc:  # of this one: the others are deleted all the same
+                    LOG.warning("upload %s cannot be deleted yet: %s", upload_id, one_line(exc))
+                    continue
                 _log_expired(found)
         await run_in_threadpool(self._remove_unknown)
 
@@ -247,8 +250,11 @@ class Uploads:
         files = upload_files(self._folder)
         old = {name: path for name, path in files.items() if _is_older(path, oldest)}
         for name in old.keys() - self._records.known_among(list(old)):
-            with file_errors():
+            try:
                 old[name].unlink(missing_ok=True)
+            except OSError as exc:  # of this one: the others are deleted all the same
+                LOG.warning("%s cannot be deleted yet: %s", old[name], exc)
+                continue
             LOG.info("%s: deleted a part of an upload that no record names", old[name])
 
     @asynccontextmanager
