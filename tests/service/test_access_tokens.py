@@ -175,8 +175,9 @@ def test_a_file_that_cannot_be_read_leaves_in_force_what_was_read_last(path: Pat
     assert "cannot be read" in tokens.problem
 
 
+@pytest.mark.parametrize("passed_s", [RETRY_S, -64800.0], ids=["later", "clock set back"])
 def test_a_file_that_was_not_accepted_is_read_again_after_a_while_only(
-    path: Path, monkeypatch: pytest.MonkeyPatch
+    path: Path, passed_s: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reads = []
 
@@ -191,7 +192,7 @@ def test_a_file_that_was_not_accepted_is_read_again_after_a_while_only(
         tokens = AccessTokens(SHARED, path, lambda: now[0])
         tokens.refresh()
         assert len(reads) == 1
-    now[0] += RETRY_S
+    now[0] += passed_s
     tokens.refresh()
     assert allowed(tokens, token) == {"read"}
     assert tokens.problem is None

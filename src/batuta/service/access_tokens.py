@@ -107,7 +107,7 @@ class AccessTokens:
         self._named: Mapping[str, TokenEntry] = {}
         self._grants: Mapping[bytes, Grant] = {}
         self._signature: _Signature | None = None
-        self._retry_at = math.inf
+        self._refused_at: float | None = None
         self.problem: str | None = None
         self._accept({})
         self.refresh()
@@ -156,7 +156,7 @@ class AccessTokens:
         try:
             # Looked at before it is read: what is written meanwhile is read the next time.
             signature = _signature_of(self.path)
-            if signature == self._signature and self._clock() < self._retry_at:
+            if signature == self._signature and not self._is_retried:
                 return
             self._signature = signature
             named = read_tokens(self.path)
@@ -165,14 +165,21 @@ class AccessTokens:
         except OSError as exc:
             self._refuse([f"{self.path}: cannot be read: {exc.strerror}"])
         else:
-            self._retry_at = math.inf
+            self._refused_at = None
             self._accept(named)
+
+    @property
+    def _is_retried(self) -> bool:
+        if self._refused_at is None:
+            return False
+        # The clock may have been set back since.
+        return not 0 <= self._clock() - self._refused_at < RETRY_S
 
     def _refuse(self, problems: Sequence[str]) -> None:
         more = len(problems) - MAX_PROBLEMS
         told = [*problems[:MAX_PROBLEMS], *([f"and {more} more"] if more > 0 else [])]
         problem = "; ".join(told)
-        self._retry_at = self._clock() + RETRY_S
+        self._refused_at = self._clock()
         if problem != self.problem:
             count = len(self._named)
             LOG.error("tokens: %s; in force: %s read before", problem, count or "none, as none was")
