@@ -13,9 +13,10 @@ from typing import Final
 from fastapi import FastAPI
 
 from batuta import __version__
+from batuta.errors import one_line
 from batuta.messaging import Bus, ServiceStatus, connect
 from batuta.pipeline.messages import PipelineProcessing
-from batuta.pipeline.pruning import RecordPruner
+from batuta.pipeline.pruning import RETRY_S, RecordPruner
 from batuta.pipeline.retention import RetentionFolder
 from batuta.pipeline.routes import ProcessingRoutes
 from batuta.pipeline.runner import Runner
@@ -28,7 +29,7 @@ from batuta.service.access_tokens import AccessTokens
 from batuta.service.activity import ActivityReporter
 from batuta.service.app import AppConfig, create_app
 from batuta.service.committer import Committer
-from batuta.service.database import open_database, write_problem
+from batuta.service.database import UNAVAILABLE, DatabaseError, open_database, write_problem
 from batuta.service.folder_lock import lock_folder
 from batuta.service.health import HealthMonitor
 from batuta.service.retention_routes import add_retention_routes
@@ -220,11 +221,16 @@ class ProcessingService:
         """Remove the logs and profiles of processings that ended long ago."""
         retention = self._spec.retention
         while retention is not None:
-            keys = await self._store.expired_keys(time.time() - self._spec.keep_s)
-            await self._store.record_removal(
-                await asyncio.to_thread(_remove_expired, retention, keys)
-            )
-            await asyncio.sleep(SWEEP_INTERVAL_S)
+            wait_s = SWEEP_INTERVAL_S
+            try:
+                keys = await self._store.expired_keys(time.time() - self._spec.keep_s)
+                removed = await asyncio.to_thread(_remove_expired, retention, keys)
+                await self._store.record_removal(removed)
+            except (DatabaseError, *UNAVAILABLE) as exc:
+                # Not the end of the service: the processings that run know how to wait for it.
+                LOG.warning("logs and profiles: %s; tried again in %g s", one_line(exc), RETRY_S)
+                wait_s = RETRY_S
+            await asyncio.sleep(wait_s)
 
 
 def _remove_expired(retention: RetentionFolder, keys: Iterable[str]) -> list[str]:

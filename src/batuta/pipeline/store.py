@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cache
+from functools import cache, partial
 from typing import Any, Final, TypeVar
 
 import sqlalchemy as sa
@@ -26,6 +26,7 @@ from batuta.service.retention import RetentionRules
 from batuta.stages import Stage, rank_of, stage_of
 
 MAX_RESTARTS: Final = 3
+MAX_REMOVED: Final = 1000
 """How often a processing is run again after the service died: it may be the cause."""
 
 T = TypeVar("T")
@@ -172,9 +173,11 @@ class ProcessingStore:
 
     async def record_removal(self, keys: Sequence[str]) -> None:
         """Record that the logs and profiles of `keys` have been removed."""
-        change = sa.update(processings).where(_C.key.in_(keys))
-        change = change.values(log_kept=False, profile_kept=False)
-        await self._commit(lambda db: db.execute(change) and None)
+        # Many may expire at once, after a pause of weeks: the values of a statement are bounded.
+        for start in range(0, len(keys), MAX_REMOVED):
+            change = sa.update(processings).where(_C.key.in_(keys[start : start + MAX_REMOVED]))
+            change = change.values(log_kept=False, profile_kept=False)
+            await self._commit(partial(_execute, change=change))
 
     def records(self, rules: RetentionRules, *, with_files: bool) -> RecordStore:
         """Return what drops records by `rules`; `with_files`, once their files are removed."""
@@ -423,3 +426,7 @@ def _from_dropped(row: sa.Row[Any]) -> StoredProcessing:
 
 def _utc(seconds: float | None) -> datetime | None:
     return None if seconds is None else instant_of(seconds)
+
+
+def _execute(db: sa.Connection, change: sa.Update) -> None:
+    db.execute(change)
