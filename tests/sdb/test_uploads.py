@@ -6,6 +6,7 @@ import socket
 from base64 import b64encode
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
 from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -21,6 +22,7 @@ from batuta.sdb import SdbSettings
 from batuta.sdb.service import open_sdb
 from batuta.sdb.store import object_path
 from batuta.sdb.tables import MIGRATIONS, UPLOADS
+from batuta.sdb.uploads.partial_file import HashedPart, PartialFile, open_partial
 from batuta.sdb.uploads.records import UploadRecords
 from batuta.service.database import open_database
 from batuta.service.scopes import Scope
@@ -310,6 +312,23 @@ def test_another_digest_is_refused_and_leaves_nothing(
     assert partial_files(settings) == []
 
 
+@pytest.mark.parametrize("tail", [b"\0" * 64, b"\xff" * 64], ids=["nul", "not_ascii"])
+@pytest.mark.parametrize("cut", [64, 32], ids=["whole", "in_two_parts"])
+def test_what_follows_a_file_and_is_no_digest_is_refused(
+    tus: httpx.Client, settings: SdbSettings, tail: bytes, cut: int
+) -> None:
+    """As of a sender that announces a digest, and sends more of the file."""
+    path = create(tus, len(CONTENT) + 64, sha256="appended")
+    answer = append(tus, path, 0, CONTENT + tail[:cut])
+    if cut < len(tail):
+        assert answer.status_code == 204
+        assert offset_of(tus, path) == len(CONTENT) + cut
+        answer = append(tus, path, len(CONTENT) + cut, tail[cut:])
+    assert (answer.status_code, "64 hexadecimal digits" in answer.text) == (422, True)
+    assert tus.get(path).status_code == 404
+    assert partial_files(settings) == []
+
+
 @pytest.mark.parametrize("algorithm", ["sha1", "sha256"])
 def test_a_part_with_another_checksum_is_not_kept(tus: httpx.Client, algorithm: str) -> None:
     path = create(tus, len(CONTENT))
@@ -584,6 +603,29 @@ def test_an_upload_that_another_process_receives_is_locked(
         assert append(tus, path, MIB, CONTENT[MIB:]).status_code == 204
         assert other.get(path).json()["stored"]["sha256"] == DIGEST
     assert service.stop() == 0
+
+
+def test_an_upload_that_another_process_imports_is_not_deleted(
+    make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = make_settings()
+    with serving(open_sdb, settings) as url, httpx.Client(base_url=url, timeout=60) as tus:
+        path = create(tus, len(CONTENT), sha256=DIGEST)
+        append(tus, path, 0, CONTENT[:MIB])
+        [file] = partial_files(settings)
+        file.write_bytes(CONTENT)
+        execute(settings, sa.update(UPLOADS).values(received=len(CONTENT)))
+        with ExitStack() as other:
+            other.enter_context(closing(PartialFile(file)))
+
+            def open_and_give_up(folder: Path, name: str, hashed: HashedPart | None) -> PartialFile:
+                # The other process cannot import it, just when it was seen to be busy with it.
+                with other:
+                    return open_partial(folder, name, hashed)
+
+            monkeypatch.setattr("batuta.sdb.uploads.uploads.open_partial", open_and_give_up)
+            assert tus.head(path, headers=TUS).status_code == 423
+        assert tus.get(path).json()["stored"]["sha256"] == DIGEST
 
 
 def test_a_check_knows_the_parts_of_uploads(

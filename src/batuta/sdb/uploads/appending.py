@@ -1,6 +1,7 @@
 """Receives a part of an upload: one piece is written while the next comes."""
 
 import asyncio
+import string
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from http import HTTPStatus
@@ -22,6 +23,8 @@ WRITE_BYTES: Final = BUFFER_BYTES // 2
 SAVE_BYTES: Final = 64 * 2**20
 """How much is received, at most, before it is flushed to the disk, and recorded that it is there:
 what a power cut costs. A killed process loses no more."""
+
+_DIGITS: Final = string.hexdigits.encode()
 
 
 class ChecksumError(Exception):
@@ -172,10 +175,18 @@ class Appender:
             replace(
                 self._record,
                 received=self._file.size,
-                appended=self._appended.decode("ascii", errors="replace"),
+                appended=_text_of(self._appended),
             )
         )
         return self._record
+
+
+def _text_of(appended: bytes) -> str:
+    """Return what may be a digest as text, a character for each byte, that databases can store.
+
+    What is none is told once all of it is there.
+    """
+    return "".join(chr(each) if each in _DIGITS else "?" for each in appended)
 
 
 def _sync(file: PartialFile) -> None:

@@ -49,6 +49,10 @@ from batuta.service.problems import ProblemError
 LOG: Final = logging.getLogger(__name__)
 
 COLLECT_EVERY_S: Final = 60.0
+_MAY_PASS: Final = frozenset(
+    {HTTPStatus.INSUFFICIENT_STORAGE, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.LOCKED}
+)
+"""Why an upload that is complete may be refused now, and imported later."""
 
 
 class Uploads:
@@ -330,7 +334,7 @@ class Uploads:
                 await run_in_threadpool(file.remove)
         except ProblemError as exc:
             self._recorder.metrics.refused.labels(exc.status.value).inc()
-            if exc.status not in {HTTPStatus.INSUFFICIENT_STORAGE, HTTPStatus.SERVICE_UNAVAILABLE}:
+            if exc.status not in _MAY_PASS:
                 # As it is refused whenever it is asked for again, nothing of it is kept.
                 await self._delete(turn, record)
             raise
