@@ -4,11 +4,13 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from batuta.errors import ConfigurationError
 from batuta.messaging import MessagingError
 from batuta.pipeline import Context, Pipeline, PipelineSettings, run
 from batuta.pipeline.service import open_pipeline
+from batuta.pipeline.store import ProcessingStore
 from tests.pipeline import scripted
 from tests.pipeline.conftest import StartPipeline
 from tests.pipeline.pipeline_process import PipelineProcess, read
@@ -58,6 +60,29 @@ async def test_an_unreachable_nats_is_waited_for_then_reported(
     with pytest.raises(MessagingError, match=r"could not connect to NATS at .* within 0\.5 s"):
         async with open_pipeline(given, "http://127.0.0.1:1", scripted.pipeline):
             pass
+
+
+async def test_a_database_that_refuses_while_old_files_are_looked_for_does_not_end_the_service(
+    settings: PipelineSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[float] = []
+    again = asyncio.Event()
+
+    async def expired_keys(_store: ProcessingStore, before_s: float) -> list[str]:
+        looked.append(before_s)
+        if len(looked) == 1:
+            raise OperationalError("SELECT", {}, OSError("the disk is away"))
+        again.set()
+        return []
+
+    monkeypatch.setattr(ProcessingStore, "expired_keys", expired_keys)
+    monkeypatch.setattr("batuta.pipeline.service_core.RETRY_S", 0.0)
+    async with open_pipeline(settings, "http://127.0.0.1:1", scripted.pipeline) as service:
+        running = asyncio.create_task(service._remove_expired_files())
+        await again.wait()
+        assert not running.done()
+        running.cancel()
+        await asyncio.wait([running])
 
 
 async def test_processings_continue_while_nats_is_down(

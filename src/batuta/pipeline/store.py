@@ -26,8 +26,9 @@ from batuta.service.retention import RetentionRules
 from batuta.stages import Stage, rank_of, stage_of
 
 MAX_RESTARTS: Final = 3
-MAX_REMOVED: Final = 1000
 """How often a processing is run again after the service died: it may be the cause."""
+MAX_REMOVED: Final = 1000
+"""Of how many processings one statement records that their files are removed."""
 
 T = TypeVar("T")
 
