@@ -3,7 +3,9 @@
 From and to SQLite with a folder, and PostgreSQL with a bucket of a real S3 server.
 """
 
+import errno
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -221,6 +223,28 @@ def test_a_backup_and_a_restore_that_are_killed_continue(
     assert restore(place, backup_url) == 0
     assert ": 2 copied, " in capsys.readouterr().out
     assert run(["sdb", "check", *place.arguments, "--grace", "0"]) == 0
+
+
+@pytest.mark.parametrize("archive", PLACES[:1], indirect=True)
+@pytest.mark.parametrize("suffix", [".db", ".json"])
+def test_a_backup_on_a_full_disk_leaves_no_copy_of_the_records_for_long(
+    archive: Archive, backup_url: str, suffix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fsync = os.fsync
+
+    def full(descriptor: int) -> None:
+        if Path(f"/proc/self/fd/{descriptor}").readlink().name.endswith(f"{suffix}.part"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        fsync(descriptor)
+
+    snapshots = Path(backup_url, "snapshots")
+    with monkeypatch.context() as small:
+        small.setattr("os.fsync", full)
+        assert back_up(archive, backup_url) == 1
+    assert [each.suffix for each in snapshots.iterdir()] == ([] if suffix == ".db" else [".db"])
+    (snapshots / ".of-one-that-was-killed.db.part").touch()
+    assert back_up(archive, backup_url) == 0
+    assert sorted(each.suffix for each in snapshots.iterdir()) == [".db", ".json"]
 
 
 def killed(arguments: list[str]) -> int:

@@ -13,6 +13,7 @@ from batuta.sdb.settings import MAX_SMALL_FILE_BYTES
 from batuta.sdb.store import ProductStore, SmallFile, Upload, file_errors
 from batuta.sdb.tables import CONTENTS
 from batuta.service.database import reading
+from batuta.service.threads import ended_in_thread
 
 _SELECT_CONTENT: Final = sa.select(CONTENTS.c.content).where(
     CONTENTS.c.sha256 == sa.bindparam("of_sha256")
@@ -128,7 +129,7 @@ class Contents:
         upload = await run_in_threadpool(self._store.receive)
         try:
             async for piece in self.read(stored, 0, stored.size):
-                await run_in_threadpool(_append, upload, piece)
+                await ended_in_thread(_append, upload, piece)
             yield upload.path
         finally:
             await run_in_threadpool(upload.close)

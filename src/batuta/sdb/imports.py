@@ -21,6 +21,7 @@ from batuta.sdb.request_body import RequestBody, announced_bytes
 from batuta.sdb.store import ProductStore, SmallFile, StoreError, Upload, file_errors
 from batuta.service.bodies import BUFFER_BYTES, Chunk
 from batuta.service.problems import ProblemError
+from batuta.service.threads import ended_in_thread
 
 LOG: Final = logging.getLogger(__name__)
 
@@ -164,7 +165,7 @@ class _UploadWriter:
         await self._wait_for_write()
         if self._upload is None and self._total_bytes <= self._small_bytes:
             return then(SmallFile(b"".join(last)))
-        return await run_in_threadpool(self._finish, last, then)
+        return await ended_in_thread(self._finish, last, then)
 
     async def stop(self) -> None:
         """Close the upload once no thread writes to it."""
@@ -176,8 +177,9 @@ class _UploadWriter:
     async def _wait_for_write(self) -> None:
         """Wait for the chunk that is being written."""
         if self._writing is not None:
-            writing, self._writing = self._writing, None
-            await writing
+            # Not forgotten before it has ended, also where this is cancelled: see `stop`.
+            await asyncio.shield(self._writing)
+            self._writing = None
 
     def _count(self, pieces: Sequence[Chunk]) -> None:
         self._total_bytes += sum(map(len, pieces))

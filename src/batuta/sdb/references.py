@@ -28,6 +28,7 @@ from batuta.sdb.request_body import read_whole, require_type
 from batuta.sdb.settings import SdbSettings, store_folder
 from batuta.sdb.store import SmallFile, file_errors
 from batuta.service.problems import ProblemError
+from batuta.service.threads import ended_in_thread
 
 PATH: Final = "path"
 MAX_BODY_BYTES: Final = MAX_FIELDS_BYTES + 2**16
@@ -83,7 +84,7 @@ class ReferenceImporter:
                     raise too_large(self.max_upload_bytes)
                 async with self.recorder.counted(subject, size) as reception:
                     take = _Taking(self, asked, reception, source)
-                    new, repeated = await run_in_threadpool(take.run)
+                    new, repeated = await ended_in_thread(take.run)
             finally:
                 os.close(source)
         return await self.recorder.record(new, repeated)

@@ -35,6 +35,7 @@ LOG: Final = logging.getLogger(__name__)
 
 FOLDER: Final = "snapshots"
 _SCRATCH: Final = ".scratch"
+_DRAFT: Final = ".part"
 _NAME: Final = re.compile(r"\d{8}T\d{6}\.\d{6}Z\.json")
 _TIME: Final = "%Y%m%dT%H%M%S.%fZ"
 _MAX_DESCRIPTION_BYTES: Final = 2**16
@@ -188,9 +189,13 @@ class Snapshots(Generic[S]):
         folder = self._folder / FOLDER
         with file_errors():
             folder.mkdir(mode=PRIVATE_FOLDER, exist_ok=True)
-            draft = folder / f".{name}.part"
-            _copy_durably(path, draft)
-            draft.replace(folder / name)
+            draft = folder / f".{name}{_DRAFT}"
+            try:
+                _copy_durably(path, draft)
+                draft.replace(folder / name)
+            finally:
+                # Of a full disk, it would keep what the next run needs.
+                draft.unlink(missing_ok=True)
             sync_folder(folder)
             sync_folder(self._folder)
 
@@ -237,11 +242,23 @@ def writing(url: str) -> Iterator[Path]:
         scratch = folder / _SCRATCH
         if scratch.exists():
             shutil.rmtree(scratch)
+        _remove_leftovers(folder / FOLDER)
         scratch.mkdir(mode=PRIVATE_FOLDER)
         try:
             yield scratch
         finally:
             shutil.rmtree(scratch)
+
+
+def _remove_leftovers(snapshots: Path) -> None:
+    """Remove what runs have left that were killed, or found the disk full: copies of databases.
+
+    Nobody else writes meanwhile. A database without its description is no snapshot.
+    """
+    left = [*snapshots.glob(f".*{_DRAFT}")]
+    left += [each for each in snapshots.glob("*.db") if not each.with_suffix(".json").exists()]
+    for each in left:
+        each.unlink(missing_ok=True)
 
 
 def file_digest(path: Path) -> str:

@@ -18,6 +18,7 @@ from batuta.sdb.uploads.protocol import OFFSET, Checksum
 from batuta.sdb.uploads.records import UploadRecord
 from batuta.service.bodies import BUFFER_BYTES, Chunk
 from batuta.service.problems import ProblemError
+from batuta.service.threads import ended_in_thread
 
 WRITE_BYTES: Final = BUFFER_BYTES // 2
 SAVE_BYTES: Final = 64 * 2**20
@@ -142,7 +143,7 @@ class Appender:
             await asyncio.wait([self._writing])
         if not self._is_verified:
             size, self._appended, hashed = self._before
-            await run_in_threadpool(self._file.truncate_to, size, hashed)
+            await ended_in_thread(self._file.truncate_to, size, hashed)
         return await self._flush()
 
     async def _write(self, pieces: list[Chunk]) -> None:
@@ -154,8 +155,9 @@ class Appender:
 
     async def _wait(self) -> None:
         if self._writing is not None:
-            writing, self._writing = self._writing, None
-            await writing
+            # Not forgotten before it has ended, also where this is cancelled: see `finish`.
+            await asyncio.shield(self._writing)
+            self._writing = None
 
     def _append(self, pieces: list[Chunk]) -> None:
         for piece in pieces:
@@ -170,7 +172,7 @@ class Appender:
             self._appended += view[len(of_file) :]
 
     async def _flush(self) -> UploadRecord:
-        await run_in_threadpool(_sync, self._file)
+        await ended_in_thread(_sync, self._file)
         self._record = await self._save(
             replace(
                 self._record,

@@ -45,6 +45,7 @@ from batuta.sdb.uploads.records import (
 from batuta.sdb.uploads.turns import Turn, Turns
 from batuta.service.database import UNAVAILABLE
 from batuta.service.problems import ProblemError
+from batuta.service.threads import ended_in_thread
 
 LOG: Final = logging.getLogger(__name__)
 
@@ -300,8 +301,8 @@ class Uploads:
                 if part.start:
                     self._recorder.metrics.resumed.inc()
                 # What is after that was not known to be on the disk.
-                await run_in_threadpool(file.truncate, record.received)
-                await run_in_threadpool(_hash_all, file)
+                await ended_in_thread(file.truncate, record.received)
+                await ended_in_thread(_hash_all, file)
                 appender = Appender(file, record, part, reception, self._save)
                 try:
                     await appender.receive(body, turn.interrupted)
@@ -325,13 +326,13 @@ class Uploads:
                 async with self._counted(record) as reception:
                     store = partial(self._recorder.store_file, asked, picture, reception)
                     small = record.file_bytes <= self._settings.small_file_bytes
-                    received = SmallFile(await run_in_threadpool(file.read)) if small else file
-                    new, repeated = await run_in_threadpool(store, received)
+                    received = SmallFile(await ended_in_thread(file.read)) if small else file
+                    new, repeated = await ended_in_thread(store, received)
                 # Not counted any more: once it is recorded, it would be twice.
                 result = await self._recorder.record(
                     new, repeated, record.quicklook, partial(_mark_imported, record)
                 )
-                await run_in_threadpool(file.remove)
+                await ended_in_thread(file.remove)
         except ProblemError as exc:
             self._recorder.metrics.refused.labels(exc.status.value).inc()
             if exc.status not in _MAY_PASS:
