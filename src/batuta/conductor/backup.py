@@ -46,8 +46,7 @@ def back_up_records(database_url: str, destination: str) -> Snapshot:
         taken = datetime.now(UTC)
         copy_to_sqlite(database_url, database, MIGRATIONS, TABLES)
         snapshot = Snapshot(taken=taken, database_sha256=file_digest(database))
-        snapshots.add(snapshot, database)
-    return snapshot
+        return snapshots.add(snapshot, database)
 
 
 def delete_older_records(destination: str, keep: int) -> None:

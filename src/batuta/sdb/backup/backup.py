@@ -106,8 +106,7 @@ def take_backup(
             copier = FileCopier(source, target, store, options.threads)
             copied = copier.copy(engine, report)
         # Complete once closed: until then a part of it is in its journal.
-        snapshot = _describe(taken, copied, database)
-        snapshots.add(snapshot, database)
+        snapshot = snapshots.add(_describe(taken, copied, database), database)
         if options.keep is None:
             return BackupResult(snapshot, copied)
         counts = _delete_older(snapshots, target, options.keep, scratch)

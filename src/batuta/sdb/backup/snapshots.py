@@ -120,13 +120,14 @@ class Snapshots(Generic[S]):
         """
         return sorted(map(self._read, self._paths()), key=lambda each: (each.number, each.taken))
 
-    def add(self, snapshot: S, database: Path) -> None:
-        """Store a snapshot as the newest; its description, which makes it one, comes last."""
+    def add(self, snapshot: S, database: Path) -> S:
+        """Store a snapshot as the newest, and return it; its description, which makes it one, last."""
         snapshot = snapshot.model_copy(update={"number": 1 + self._last_number()})
         self._put_file(f"{snapshot.name}.db", database)
         draft = database.with_suffix(".json")
         draft.write_text(snapshot.model_dump_json(indent=1) + "\n", encoding="utf-8")
         self._put_file(f"{snapshot.name}.json", draft)
+        return snapshot
 
     def fetch(self, snapshot: S, path: Path) -> None:
         """Write the database of a snapshot to `path`.
