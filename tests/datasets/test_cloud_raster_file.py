@@ -28,6 +28,10 @@ CASES = {
     "int16-bands": ((3, 130, 70), "int16", SaveOptions(compression="lzw"), 5),
     "uint16-9-bits": ((1, 200, 130), "uint16", SaveOptions(compression="zstd", nbits=9), 0),
     "float32-lerc": ((2, 66, 64), "float32", SaveOptions(compression="lerc"), 0),
+    "blocks-of-16": ((1, 100, 150), "float32", SaveOptions(block_px=16), None),
+    "blocks-of-96": ((2, 400, 300), "int16", SaveOptions(compression="zstd", block_px=96), 5),
+    "blocks-of-112": ((1, 30, 700), "float32", SaveOptions(block_px=112), None),
+    "blocks-of-192": ((1, 900, 500), "uint8", SaveOptions(block_px=192), None),
     "odd": ((1, 129, 1), "float32", SaveOptions(compression="zstd"), None),
     "one-block": ((1, 30, 64), "float32", SaveOptions(compression="zstd"), None),
 }
@@ -38,7 +42,7 @@ def made(name: str) -> tuple[npt.NDArray[Any], RasterSpec, SaveOptions]:
     shape, dtype, given, nodata = CASES[name]
     options = SaveOptions(
         cloud_optimized=True,
-        block_px=SIDE,
+        block_px=given.block_px or SIDE,
         compression=given.compression,
         nbits=given.nbits,
         tags={"MISSION": "one"},

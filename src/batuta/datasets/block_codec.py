@@ -26,6 +26,11 @@ Pixels: TypeAlias = npt.NDArray[Any]
 Position: TypeAlias = tuple[int, int]
 """Of a block: its row and its column among blocks."""
 
+_MIN_OVERVIEW_PX: Final = 64
+_MAX_OVERVIEW_PX: Final = 4096
+_OVERVIEW_PX: Final = 128
+"""Side of a block that GDAL gives to overviews where it does not take that of the file, which must
+be a power of two within these bounds."""
 _SOME_TRANSFORM: Final = Affine(2, 0, 0, 0, -2, 0)
 """Of files in memory: without one, rasterio warns, which threads cannot each silence."""
 
@@ -106,6 +111,13 @@ class BlockCodec:
     def has_overviews(self) -> bool:
         """Whether the raster is larger than a block, so that its file has overviews."""
         return max(self.height, self.width) > self.block_px
+
+    @property
+    def overview_block_px(self) -> int:
+        """Side of a block of the overviews, for which GDAL takes fewer sizes than for the file."""
+        is_power_of_two = self.block_px & (self.block_px - 1) == 0
+        is_taken = is_power_of_two and _MIN_OVERVIEW_PX <= self.block_px <= _MAX_OVERVIEW_PX
+        return self.block_px if is_taken else _OVERVIEW_PX
 
     @property
     def half_shape(self) -> tuple[int, int]:

@@ -8,7 +8,7 @@ import os
 import struct
 import xml.etree.ElementTree as ET
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -248,10 +248,20 @@ def _make_overviews(
                 pixels = store.half(position, codec.dtype)
                 raster.write(pixels.reshape(codec.count, *window.shape), window)
         raster.close()
-        copy_raster(halves, path, copy_options(spec, replace(options, cloud_optimized=True)))
+        copy_raster(halves, path, _overview_options(codec, spec, options))
     finally:
         raster.close()
         remove(halves)
+
+
+def _overview_options(
+    codec: BlockCodec, spec: RasterSpec, options: SaveOptions
+) -> Mapping[str, Any]:
+    """Return how overviews are made: in blocks as the directories of the file have them."""
+    side = codec.overview_block_px
+    how = dict(copy_options(spec, replace(options, cloud_optimized=True, block_px=side)))
+    others = len(_levels(codec)) - 1
+    return how | ({"OVERVIEW_COUNT": others} if others else {"OVERVIEWS": "NONE"})
 
 
 def _overview_images(tables: Sequence[BlockTable], path: Path) -> Iterator[_Image]:
