@@ -74,11 +74,37 @@ def is_manifest(path: Path) -> bool:
     return "manifest" in path.name
 
 
+def is_draft_of_cloud_raster(path: Path) -> bool:
+    return ".halves.tif.parts" in path.parts
+
+
+def is_draft_of_group(path: Path) -> bool:
+    return ".more.zarr.parts" in path.parts
+
+
+def is_folder_of_maps(path: Path) -> bool:
+    return path.parent.name == "new"
+
+
+def is_snapshot(path: Path) -> bool:
+    return path.parent.name == "snapshots"
+
+
+def is_folder_of_snapshots(path: Path) -> bool:
+    return path.name == "snapshots"
+
+
+def is_object_of_backup(path: Path) -> bool:
+    return "backup" in path.parts and "snapshots" not in path.parts
+
+
 MISSING_SYNCS: dict[str, tuple[Callable[[Path], bool], ...]] = {
     "sdb": (is_journal_of_database, is_folder_of_objects, is_upload, is_partial_upload),
     "conductor": (is_journal_of_database, is_folder_of_data, is_archive),
     "pipeline": (is_journal_of_database, is_folder_of_data),
     "resume": (is_draft_of_output, is_manifest, is_folder_of_data),
+    "maps": (is_draft_of_cloud_raster, is_draft_of_group, is_folder_of_data, is_folder_of_maps),
+    "backup": (is_snapshot, is_folder_of_snapshots, is_object_of_backup),
 }
 """What each is taken not to have synced."""
 

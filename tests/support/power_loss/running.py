@@ -8,7 +8,9 @@ from typing import Final
 
 from tests.support.power_loss.points import Recorded
 from tests.support.power_loss.recorder import SOURCE
+from tests.support.power_loss.scenarios.backup import backup
 from tests.support.power_loss.scenarios.conductor import conductor
+from tests.support.power_loss.scenarios.maps import maps
 from tests.support.power_loss.scenarios.pipeline import pipeline
 from tests.support.power_loss.scenarios.resume import resume
 from tests.support.power_loss.scenarios.sdb import sdb
@@ -24,6 +26,8 @@ SCENARIOS: Final[dict[str, Scenario]] = {
     "conductor": conductor,
     "pipeline": pipeline,
     "resume": resume,
+    "maps": maps,
+    "backup": backup,
 }
 
 

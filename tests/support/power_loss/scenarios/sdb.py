@@ -46,7 +46,7 @@ def sdb(around: Surroundings) -> Iterator[Recorded]:
     sent.mkdir()
     settings = settings.model_copy(update={"reference_folders": [sent]})
     service = ServiceProcess("batuta.sdb:run", settings, recorder.environment)
-    sender = _Sender(service.start(), sent)
+    sender = Sender(service.start(), sent)
     try:
         sender.send("alone-small", SMALL)
         sender.send("alone-large", LARGE)
@@ -69,7 +69,7 @@ def sdb(around: Surroundings) -> Iterator[Recorded]:
         upload.send(LARGE // 2, LARGE)
         sender.send("after", LARGE)
         service.stop()
-        yield Recorded(recorder, before, _Promises(around.nats.url, sender.contents, sent))
+        yield Recorded(recorder, before, SdbPromises(around.nats.url, sender.contents, sent))
     finally:
         sender.client.close()
         service.kill()
@@ -86,7 +86,7 @@ def settings_in(disk: Path, nats_url: str, port: int = 0) -> SdbSettings:
     )
 
 
-class _Sender:
+class Sender:
     """Imports files, and remembers what was sent."""
 
     def __init__(self, url: str, folder: Path) -> None:
@@ -121,7 +121,7 @@ class _Sender:
         self.imported.append(obs_id)
 
 
-def _start_senders(sender: _Sender, name: str) -> list[threading.Thread]:
+def _start_senders(sender: Sender, name: str) -> list[threading.Thread]:
     def send(of: int) -> None:
         for number in range(2):
             sender.send(f"{name}-{of}-{number}", LARGE if (of + number) % 2 else SMALL)
@@ -132,23 +132,23 @@ def _start_senders(sender: _Sender, name: str) -> list[threading.Thread]:
     return threads
 
 
-def _send_together(sender: _Sender, name: str) -> None:
+def _send_together(sender: Sender, name: str) -> None:
     for thread in _start_senders(sender, name):
         thread.join()
 
 
-def _any_imported(sender: _Sender, name: str) -> bool:
+def _any_imported(sender: Sender, name: str) -> bool:
     return any(each.startswith(name) for each in sender.imported)
 
 
-class _Promises:
+class SdbPromises:
     """What must hold of an sdb that was imported to."""
 
     def __init__(self, nats_url: str, contents: dict[str, bytes], sent: Path) -> None:
         self._nats_url = nats_url
         self._contents = contents
         self._sent = sent
-        self._uploaded = contents[OBS_ID]
+        self._uploaded = contents.get(OBS_ID, b"")
         self._digests = {
             obs_id: hashlib.sha256(content).hexdigest() for obs_id, content in contents.items()
         }
@@ -172,13 +172,13 @@ class _Promises:
             assert hashlib.sha256(content).hexdigest() == row.sha256, f"{row.obs_id} is damaged"
         _check_announcements(rows, said, waiting)
 
-    def recover(self, left: Path, _said: Said, environment: Mapping[str, str]) -> "_Promises":
+    def recover(self, left: Path, _said: Said, environment: Mapping[str, str]) -> "SdbPromises":
         """Announce the rest, and import more."""
         settings = settings_in(left, self._nats_url).model_copy(
             update={"reference_folders": [self._sent]}
         )
         service = ServiceProcess("batuta.sdb:run", settings, environment)
-        sender = _Sender(service.start(), self._sent)
+        sender = Sender(service.start(), self._sent)
         try:
             for obs_id, size in zip(RECOVERED, (SMALL, LARGE), strict=True):
                 sender.send(obs_id, size)
@@ -187,7 +187,7 @@ class _Promises:
         finally:
             sender.client.close()
             service.kill()
-        return _Promises(self._nats_url, self._contents | sender.contents, self._sent)
+        return SdbPromises(self._nats_url, self._contents | sender.contents, self._sent)
 
     def check_restart(self, left: Path, _said: Said) -> None:
         """Assert that an sdb announces the rest, and that its own check finds nothing."""
