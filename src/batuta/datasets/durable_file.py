@@ -1,5 +1,6 @@
 """Durable files: fsync, atomic replacement, allocation of disk space."""
 
+import ctypes
 import errno
 import os
 import shutil
@@ -8,6 +9,10 @@ from typing import Final
 
 from batuta.durable_folders import create_folder, sync_folder
 
+_AT_FDCWD: Final = -100
+_RENAME_EXCHANGE: Final = 2
+"""Of Linux's <fcntl.h> and <linux/fs.h>: Python has no call of renameat2."""
+_EXCHANGE_UNSUPPORTED: Final = {errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP}
 _ALLOCATION_UNSUPPORTED: Final = {errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP}
 
 
@@ -33,15 +38,44 @@ def replace_file(draft: Path, path: Path) -> None:
 
 
 def replace_folder(draft: Path, path: Path) -> None:
-    """Rename a complete folder to `path`, replacing what is there."""
+    """Rename a complete folder over `path`: after any crash, the old or the new one is there.
+
+    Where the system cannot exchange two folders, none is there for a moment.
+    """
     sync_tree(draft)
     if path.exists():
-        # rename(2) cannot replace a folder that is not empty: move the old one away first.
+        # rename(2) cannot replace a folder that is not empty.
         aside = draft.with_name(f"{draft.name}.replaced")
         remove(aside)
-        path.replace(aside)
-    draft.replace(path)
+        if _exchange(draft, path):
+            draft.replace(aside)
+        else:
+            path.replace(aside)
+            draft.replace(path)
+    else:
+        draft.replace(path)
     sync_folder(path.parent)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Give each of two paths what the other has, at once; return whether the system can.
+
+    Raises
+    ------
+    OSError
+        If it can, and has failed.
+    """
+    try:
+        renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
+    except (AttributeError, TypeError):  # no Linux, or no C library of these years
+        return False
+    paths = (os.fsencode(one), os.fsencode(other))
+    if renameat2(_AT_FDCWD, paths[0], _AT_FDCWD, paths[1], _RENAME_EXCHANGE) == 0:
+        return True
+    code = ctypes.get_errno()
+    if code in _EXCHANGE_UNSUPPORTED:
+        return False
+    raise OSError(code, os.strerror(code), os.fspath(other))
 
 
 def remove(path: Path) -> None:

@@ -303,9 +303,10 @@ class Disk:
 
     def _renamed(self, event: Event) -> Iterable[Effect]:
         moved = self._found(event.first)
+        replaced = self._found(event.second) if event.flag else None
         there = Named(*self._place(event.second), moved)
         yield there
-        yield Named(*self._place(event.first), None, needs=there)
+        yield Named(*self._place(event.first), replaced, needs=there)
 
     def _made(self, event: Event) -> Iterable[Effect]:
         number = self._numbers[event.inode] = self._new()

@@ -295,7 +295,7 @@ OPEN(openat64, (int folder, const char *path, int flags, ...), (folder, path, fl
 FOPEN(fopen)
 FOPEN(fopen64)
 
-#define TWO_NAMES(name, parameters, arguments, from_folder, to_folder, kind)                       \
+#define TWO_NAMES(name, parameters, arguments, from_folder, to_folder, kind, flag)                 \
     int name parameters                                                                            \
     {                                                                                              \
         REAL(name);                                                                                \
@@ -306,20 +306,20 @@ FOPEN(fopen64)
         begin();                                                                                   \
         int result = real arguments;                                                               \
         if (!result)                                                                               \
-            record(kind, inode_of_name(target), 0, 0, source, strlen(source), target,              \
+            record(kind, inode_of_name(target), 0, flag, source, strlen(source), target,           \
                    strlen(target));                                                                \
         end();                                                                                     \
         return result;                                                                             \
     }
 
-TWO_NAMES(rename, (const char *from, const char *to), (from, to), AT_FDCWD, AT_FDCWD, RENAMED)
+TWO_NAMES(rename, (const char *from, const char *to), (from, to), AT_FDCWD, AT_FDCWD, RENAMED, 0)
 TWO_NAMES(renameat, (int first, const char *from, int second, const char *to),
-          (first, from, second, to), first, second, RENAMED)
+          (first, from, second, to), first, second, RENAMED, 0)
 TWO_NAMES(renameat2, (int first, const char *from, int second, const char *to, unsigned flags),
-          (first, from, second, to, flags), first, second, RENAMED)
-TWO_NAMES(link, (const char *from, const char *to), (from, to), AT_FDCWD, AT_FDCWD, LINKED)
+          (first, from, second, to, flags), first, second, RENAMED, !!(flags & RENAME_EXCHANGE))
+TWO_NAMES(link, (const char *from, const char *to), (from, to), AT_FDCWD, AT_FDCWD, LINKED, 0)
 TWO_NAMES(linkat, (int first, const char *from, int second, const char *to, int flags),
-          (first, from, second, to, flags), first, second, LINKED)
+          (first, from, second, to, flags), first, second, LINKED, 0)
 
 int symlinkat(const char *to, int folder, const char *path)
 {

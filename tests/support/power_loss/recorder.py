@@ -45,7 +45,8 @@ class Event:
     position : int
         Where it wrote, or the new length, in bytes.
     flag : bool
-        Whether an opened file was emptied, or a resized one may only have grown.
+        Whether an opened file was emptied, a resized one may only have grown, or two renamed ones
+        were exchanged.
     first, second : bytes
         Names, or what was written or said.
     """
