@@ -139,9 +139,9 @@ def test_a_stop_that_was_to_be_told_then_is_told_now(open_ledger: OpenLedger) ->
     harness = opened_ahead(open_ledger, SINGLE)
     (request,) = harness.on_data(("A", "o1", 1))
     harness.report(request, State.RUNNING)
-    (record,) = harness.ledger.unsettled([request.processing_id])
-    harness.report(request, State.CANCELLED, error="cancelled by ana")
-    harness.ledger.stops.add(record, "connection refused")
+    cancelled = harness.ledger.operations.cancel(request.processing_id, None)
+    assert cancelled is not None
+    harness.ledger.stops.record_told([(cancelled, "connection refused")])
     assert harness.ledger.stops.take_due() == []
     assert right_again(harness) == 1
     assert [each.id for each in harness.ledger.stops.take_due()] == [request.processing_id]

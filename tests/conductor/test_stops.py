@@ -127,6 +127,24 @@ def test_a_stop_is_recorded_with_what_stops_it_and_survives_a_kill(
     assert told[-1] == "stopped at its provider"
 
 
+def test_what_an_operator_cancels_is_told_after_a_kill(open_ledger: OpenLedger) -> None:
+    """Killed between the record and the answer of its provider."""
+    harness = open_ledger(GRAPH)
+    (request,) = harness.on_data(("A", "o1", 1))
+    harness.report(request, State.RUNNING)
+    cancelled = harness.ledger.operations.cancel(request.processing_id, None)
+    assert cancelled is not None
+    assert harness.ledger.stops.take_due() == [], "it is being told"
+    again = open_ledger(GRAPH)
+    again.clock.now = harness.clock.now + UNANSWERED_S + 1
+    (stop,) = again.ledger.stops.take_due()
+    assert (stop.id, stop.attempt, stop.provider) == (request.processing_id, 1, "maker")
+    again.ledger.stops.record_told([(replace(cancelled, attempt=2), None)])
+    assert again.ledger.stops.all() != [], "that was another attempt"
+    again.ledger.stops.record_told([(cancelled, None)])
+    assert again.ledger.stops.all() == []
+
+
 def test_what_was_retried_since_is_not_stopped(open_ledger: OpenLedger) -> None:
     harness = open_ledger(GRAPH)
     request = withdraw_input(harness)

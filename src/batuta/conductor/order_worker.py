@@ -76,19 +76,20 @@ class OrderWorker:
 
     async def _tell(self, number: int, cancelled: Sequence[ProcessingRecord]) -> None:
         # Recorded first: what a provider cannot be told is cancelled here all the same.
+        stops = self._dispatcher.ledger.stops
         for start in range(0, len(cancelled), MAX_TOLD_AT_ONCE):
             some = cancelled[start : start + MAX_TOLD_AT_ONCE]
             problems = await asyncio.gather(*map(self._cancel, some))
-            for problem in problems:
-                if problem is not None:
+            told = list(zip(some, problems, strict=True))
+            await self._dispatcher.write(stops.record_told, told)
+            for record, why in told:
+                if why is not None:
+                    problem = f"its provider could not be notified of {record.id}: {why}"
                     await self._dispatcher.write(self.sets.record_problem, number, problem)
 
     async def _cancel(self, record: ProcessingRecord) -> str | None:
         try:
             await self._providers.cancel(record)
         except ServiceError as exc:
-            if exc.status not in CANNOT:
-                stops = self._dispatcher.ledger.stops
-                await self._dispatcher.write(stops.add, record, one_line(exc))
-                return f"its provider could not be notified of {record.id}: {one_line(exc)}"
+            return None if exc.status in CANNOT else one_line(exc)
         return None

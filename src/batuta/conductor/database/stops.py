@@ -10,7 +10,7 @@ from batuta.conductor.database.history import record_stop
 from batuta.conductor.database.records import Row
 from batuta.conductor.database.schema import processings, stops
 from batuta.conductor.decisions.processing_record import ProcessingRecord, WaitConfig
-from batuta.conductor.decisions.stops import Stop, being_told, history_of, not_told, stop_of
+from batuta.conductor.decisions.stops import Stop, being_told, history_of, not_told
 from batuta.messaging import ProcessingState as State
 from batuta.service.database import insert, reading
 
@@ -55,15 +55,20 @@ class StopStore:
             query = sa.select(stops).order_by(stops.c.since, stops.c.id)
             return [_stop(row) for row in connection.execute(query)]
 
-    def add(self, stopped: ProcessingRecord, problem: str) -> None:
-        """Record that the provider of what was stopped, as it was before, could not be told."""
+    def record_told(self, told: Sequence[tuple[ProcessingRecord, str | None]]) -> None:
+        """Record of what was cancelled, as it was before, that its provider has answered.
+
+        Or why it could not be told.
+        """
         now = self._clock()
-        stop = stop_of(stopped, now)
-        if stop is None:
-            return
+        problems = {(record.id, record.attempt): problem for record, problem in told}
+        ids = [record.id for record, _ in told]
         with self._engine.begin() as connection:
-            record_stops(connection, [stop])
-            self._record(connection, stop, problem, now)
+            query = sa.select(stops).where(stops.c.id.in_(ids)).order_by(stops.c.id)
+            for row in connection.execute(query.with_for_update()).all():
+                # A later attempt may have been cancelled meanwhile, too.
+                if (row.id, row.attempt) in problems:
+                    self._record(connection, _stop(row), problems[row.id, row.attempt], now)
 
     def take_due(self) -> list[Stop]:
         """Return what providers are to be told now, as being told.

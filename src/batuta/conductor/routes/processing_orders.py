@@ -131,14 +131,16 @@ async def _cancel_at_provider(components: Components, before: ProcessingRecord) 
     # and of what the pipeline reports later only a success counts.
     if before.state not in AT_PROVIDER:
         return
+    problem: ServiceError | None = None
     try:
         await components.providers.cancel(before)
     except ServiceError as exc:
-        if exc.status not in CANNOT:
-            stops = components.stops
-            await components.dispatcher.write(stops.add, before, one_line(exc))
-            raise ProblemError(
-                HTTPStatus.BAD_GATEWAY,
-                f"cancelled in the conductor, but its provider could not be notified: {exc}; it is "
-                "told again",
-            ) from exc
+        problem = None if exc.status in CANNOT else exc
+    told = before, None if problem is None else one_line(problem)
+    await components.dispatcher.write(components.stops.record_told, [told])
+    if problem is not None:
+        raise ProblemError(
+            HTTPStatus.BAD_GATEWAY,
+            f"cancelled in the conductor, but its provider could not be notified: {problem}; it is "
+            "told again",
+        ) from problem

@@ -121,7 +121,7 @@ class Snapshots(Generic[S]):
         return sorted(map(self._read, self._paths()), key=lambda each: (each.number, each.taken))
 
     def add(self, snapshot: S, database: Path) -> S:
-        """Store a snapshot as the newest, and return it; its description, which makes it one, last."""
+        """Store and return a snapshot, as the newest; its description, which makes it one, last."""
         snapshot = snapshot.model_copy(update={"number": 1 + self._last_number()})
         self._put_file(f"{snapshot.name}.db", database)
         draft = database.with_suffix(".json")

@@ -9,9 +9,11 @@ from batuta.conductor.database.current_graph import CurrentGraph, ReadsGraph
 from batuta.conductor.database.history import record_order
 from batuta.conductor.database.holds.held_work import read_holds
 from batuta.conductor.database.records import locked_records, locked_rows, write_changes
+from batuta.conductor.database.stops import record_stops
 from batuta.conductor.decisions.holds import keep_back
 from batuta.conductor.decisions.order_sets import Ordered, SetCommand, carry_out
 from batuta.conductor.decisions.processing_record import ProcessingRecord
+from batuta.conductor.decisions.stops import being_told, stop_of
 from batuta.service.operators import Operator
 
 
@@ -57,5 +59,9 @@ class OrderExecution(ReadsGraph):
         befores = [before for before, _ in changes]
         record_order(connection, befores, now, ordered.told(), ordered.reason, by)
         if ordered.command is SetCommand.CANCEL and befores:
+            # Whoever gave the order has providers told at once; if killed before they have all
+            # answered, they are told again.
+            stops = (stop_of(before, now) for before in befores)
+            record_stops(connection, [being_told(stop, now) for stop in stops if stop is not None])
             self._claims.end_futile_waits(connection, [after for _, after in changes], now)
         return befores
