@@ -155,6 +155,13 @@ def test_only_the_opposite_of_what_opened_a_circuit_closes_it(
     assert after(signal, circuit=circuit).open is not closes
 
 
+def test_what_is_not_open_is_not_tried() -> None:
+    closed = Circuit(provider="maker", instance="http://there")
+    assert on_trial(closed, "p7") == closed
+    trying = on_trial(FAILING, "p0")
+    assert on_trial(trying, "p7") == trying
+
+
 def test_a_trial_that_finds_no_room_or_is_cancelled_is_repeated_without_a_longer_wait() -> None:
     circuit = on_trial(FAILING, "p0")
     assert after(full(30.0), circuit=circuit).retry_at == NOW + 30

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 
-from batuta.conductor.decisions.circuits import Unanswered
+from batuta.conductor.decisions.circuits import Answered, CircuitState, Unanswered
 from batuta.conductor.decisions.events import PipelineUnreachable, StatusUpdate
 from batuta.messaging import ProcessingState as State
 from tests.conductor.graphs import URL, graph_of
@@ -49,3 +49,22 @@ def test_two_conductors_that_hear_of_one_failure_do_not_wait_for_each_other(
             each.result()
     # Waiting: requests that were never answered, and are repeated once the circuit is closed.
     assert {failing.state(each) for each in requests} <= {State.RETRYING, State.WAITING}
+
+
+def test_an_address_that_the_other_conductor_has_found_to_answer_is_not_tried(
+    open_ledger: OpenLedger,
+) -> None:
+    graph = graph_of(["A"], {"B": {"m_input": ["A"], "max_attempts": 1000}})
+    stale, other = open_ledger(graph), open_ledger(graph)
+    (request,) = stale.on_data(("A", "o1", 1))
+    whose = {"provider": "maker", "instance": URL, "processing_id": request.processing_id}
+    lost = Unanswered(**whose, reason="refused")
+    stale.ledger.advance([], NOTHING, NOTHING, [lost] * 5)
+    stale.on_data(("A", "o2", 1))
+    for each in (stale, other):
+        each.clock.advance(2)  # its trial is due
+    stale.ledger.take_due(NOTHING)  # it reads the circuits, and does not again for a moment
+    assert [each.state for each in stale.ledger.circuits.known] == [CircuitState.OPEN]
+    other.ledger.advance([], NOTHING, NOTHING, [Answered(**whose)])
+    assert stale.due() == ["B"]
+    assert not [each for each in stale.ledger.circuits.known if each.open]

@@ -373,7 +373,13 @@ def trial_without_outcome(circuit: Circuit, retry_at: float) -> Circuit:
 
 
 def on_trial(circuit: Circuit, processing_id: str) -> Circuit:
-    """Return an open circuit once its trial is to be sent."""
+    """Return an open circuit once its trial is to be sent.
+
+    One that another conductor has closed meanwhile stays so, and what is sent is no trial; one that
+    it is trying already keeps its trial.
+    """
+    if circuit.state is not CircuitState.OPEN:
+        return circuit
     return replace(circuit, state=CircuitState.HALF_OPEN, trial=processing_id)
 
 
