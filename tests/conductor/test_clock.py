@@ -125,6 +125,17 @@ def test_what_runs_since_then_is_polled_and_timed_from_now(open_ledger: OpenLedg
     assert second.action is PollAction.STOP
 
 
+def test_what_failed_by_a_clock_that_is_ahead_of_ours_is_retried(open_ledger: OpenLedger) -> None:
+    """As with two conductors of one database, on machines whose clocks differ a little."""
+    harness = open_ledger(SINGLE)
+    (request,) = harness.on_data(("A", "o1", 1))
+    harness.clock.advance(5)
+    harness.report(request, State.FAILED, error="x")
+    harness.ledger.operations.cancel(request.processing_id, None)
+    harness.clock.advance(-5)
+    assert harness.ledger.operations.retry(request.processing_id).changed
+
+
 def test_deadlines_that_were_set_then_count_from_now(open_ledger: OpenLedger) -> None:
     graph = graph_of(["A"], {"B": {"m_input": ["A"], "due": 100, "expires": 200}})
     harness = opened_ahead(open_ledger, graph)

@@ -40,7 +40,8 @@ class Ordered:
     """What was ordered, when (in seconds since 1970), by whom and why.
 
     `urgency` is what a processing is given; nothing, unless it is ordered to be made, or to be of
-    another urgency.
+    another urgency. `may_be_repeated` if a restart may carry it out again for the same processing:
+    of a set, whose batches it goes on with.
     """
 
     command: SetCommand
@@ -48,6 +49,7 @@ class Ordered:
     by: str
     reason: str | None = None
     urgency: Urgency = NO_OTHER_URGENCY
+    may_be_repeated: bool = False
 
     def told(self) -> str:
         """Say what became of a processing that it has changed."""
@@ -74,7 +76,8 @@ def carry_out(
         return cancel(record, ordered.reason or f"cancelled by {ordered.by}", now)
     if ordered.command is SetCommand.REPRIORITIZE:
         return reprioritize(record, ordered.urgency)
-    if record.state in GIVEN_UP and (record.ended or 0.0) > ordered.at:
+    ended_since = record.state in GIVEN_UP and (record.ended or 0.0) > ordered.at
+    if ended_since and ordered.may_be_repeated:
         return None
     retried = retry(record, product, now)
     return None if retried is None else reprioritize(retried, ordered.urgency) or retried

@@ -94,6 +94,7 @@ def ordered_of(order: Row, by: Operator) -> Ordered:
         by=by.label,
         reason=order.reason,
         urgency=Urgency(work_class=work_class, priority=to.get("priority")),
+        may_be_repeated=True,
     )
 
 
