@@ -150,12 +150,15 @@ class Snapshots(Generic[S]):
     def delete_older(self, keep: int) -> int:
         """Delete all but the newest `keep`; return how many were deleted."""
         older = self.list()[:-keep]
-        for each in older:
-            # The description first, without which it is none.
-            for suffix in ("json", "db"):
+        # The descriptions first, without which they are none, also after a loss of power.
+        for suffix in ("json", "db"):
+            for each in older:
                 name = f"{FOLDER}/{each.name}.{suffix}"
                 with object_errors(name):
                     obstore.delete(self._store, name)
+            if older and self._folder is not None:
+                with file_errors():
+                    sync_folder(self._folder / FOLDER)
         return len(older)
 
     def _last_number(self) -> int:
