@@ -45,6 +45,7 @@ def unnamed(engine: sa.Engine, settings: SdbSettings) -> list[Path]:
     return [path for path in files if path.parent.name + path.name not in named]
 
 
+@pytest.mark.timeout(300)  # a service that is started and killed at each of dozens of points
 @pytest.mark.parametrize(
     ("size", "collected"),
     # Of a small file, no kill leaves anything to be collected.
