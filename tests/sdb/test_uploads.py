@@ -127,6 +127,16 @@ def partial_files(settings: SdbSettings) -> list[Path]:
 
 
 @EACH_CONTENT
+def complete_upload(tus: httpx.Client, settings: SdbSettings) -> tuple[str, Path]:
+    """Return the path and the file of an upload of which all was received, and nothing imported."""
+    path = create(tus, len(CONTENT), sha256=DIGEST)
+    append(tus, path, 0, CONTENT[:MIB])
+    [file] = partial_files(settings)
+    file.write_bytes(CONTENT)
+    execute(settings, sa.update(UPLOADS).values(received=len(CONTENT)))
+    return path, file
+
+
 @pytest.mark.parametrize("appended", [False, True])
 def test_an_upload_in_parts_is_imported_as_one_file(
     tus: httpx.Client, settings: SdbSettings, content: bytes, *, appended: bool
@@ -234,12 +244,8 @@ def test_what_was_stored_and_not_recorded_keeps_no_second_name(
     """As after a kill between the name in the store and the record: renaming does nothing then."""
     settings = make_settings()
     with serving(open_sdb, settings) as url, httpx.Client(base_url=url, timeout=60) as tus:
-        path = create(tus, len(CONTENT), sha256=DIGEST)
-        append(tus, path, 0, CONTENT[:MIB])
-        [file] = partial_files(settings)
-        file.write_bytes(CONTENT)
+        path, file = complete_upload(tus, settings)
         (store_folder / object_path(DIGEST)).hardlink_to(file)
-        execute(settings, sa.update(UPLOADS).values(received=len(CONTENT)))
         assert offset_of(tus, path) == len(CONTENT)
         assert [each["sha256"] for each in listed(tus)] == [DIGEST]
         assert partial_files(settings) == []
@@ -610,11 +616,7 @@ def test_an_upload_that_another_process_imports_is_not_deleted(
 ) -> None:
     settings = make_settings()
     with serving(open_sdb, settings) as url, httpx.Client(base_url=url, timeout=60) as tus:
-        path = create(tus, len(CONTENT), sha256=DIGEST)
-        append(tus, path, 0, CONTENT[:MIB])
-        [file] = partial_files(settings)
-        file.write_bytes(CONTENT)
-        execute(settings, sa.update(UPLOADS).values(received=len(CONTENT)))
+        path, file = complete_upload(tus, settings)
         with ExitStack() as other:
             other.enter_context(closing(PartialFile(file)))
 

@@ -37,12 +37,12 @@ class Accepts:
 
 
 def is_whole_number(value: Any) -> bool:
-    """Tell whether a value is an integer; True and False are none."""
+    """Return whether a value is an integer and not a bool."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 
 def is_number(value: Any) -> bool:
-    """Tell whether a value is a finite number; True and False are none."""
+    """Return whether a value is a finite number and not a bool."""
     return is_whole_number(value) or (isinstance(value, float) and math.isfinite(value))
 
 

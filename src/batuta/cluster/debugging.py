@@ -13,7 +13,7 @@ _HOOK: Final[ContextVar[Callable[[BaseException], None] | None]] = ContextVar("h
 
 @contextmanager
 def task_errors_to(hook: Callable[[BaseException], None]) -> Iterator[None]:
-    """Have `hook` called with each exception of a task, before its frames are dropped.
+    """Call `hook` with each exception of a task, before its frames are dropped.
 
     Of the mode `sequential` alone. What the hook raises ends the run.
     """

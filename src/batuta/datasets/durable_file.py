@@ -58,12 +58,12 @@ def replace_folder(draft: Path, path: Path) -> None:
 
 
 def _exchange(one: Path, other: Path) -> bool:
-    """Give each of two paths what the other has, at once; return whether the system can.
+    """Exchange two paths atomically; return whether the system supports it.
 
     Raises
     ------
     OSError
-        If it can, and has failed.
+        If it does, and the exchange failed.
     """
     try:
         renameat2 = ctypes.CDLL(None, use_errno=True).renameat2

@@ -1,9 +1,8 @@
 """Many small files in one request: a line of JSON for each, and a line of JSON in answer to each.
 
 None fails the others. They are stored together, then recorded in group commits, each in the order
-of its line. Where the
-database fails in the middle, each line tells what is known of its file: that it is recorded, or
-that it is to be sent again, which records nothing twice.
+of its line. Where the database fails in the middle, each line tells what is known of its file: that
+it is recorded, or that it is to be sent again, which records nothing twice.
 """
 
 import asyncio
