@@ -11,6 +11,8 @@ import traceback
 from multiprocessing import spawn
 from typing import Final
 
+from batuta.fork_server import end_orphans_quietly
+
 PRELOAD_VARIABLE: Final = "BATUTA_PIPELINE_PRELOAD"
 
 
@@ -32,6 +34,7 @@ def _load() -> None:
         importlib.import_module(wanted["module"])
 
 
+end_orphans_quietly()
 try:
     # What every warden and every worker imports.
     import batuta.pipeline.warden

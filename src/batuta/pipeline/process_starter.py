@@ -17,12 +17,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from batuta.errors import ConfigurationError, describe_error
+from batuta.fork_server import ForkServer
 from batuta.pipeline.code_version import LoadedCode, loaded_code, module_of
 from batuta.pipeline.declaration import ProductSpec
-from batuta.pipeline.fork_server import ForkServer
 from batuta.pipeline.loaded import LoadedFunction, loaded_pipeline
 from batuta.socket_folder import prepare_socket_folder
 
+PRELOADED: Final = "batuta.pipeline.preload"
+"""What its fork server imports: it loads the pipeline, which `PRELOAD_VARIABLE` names."""
 PRELOAD_VARIABLE: Final = "BATUTA_PIPELINE_PRELOAD"
 LOAD_TIMEOUT_S: Final = 120.0
 """How long loading edited code may take, in seconds."""
@@ -83,7 +85,7 @@ class ProcessStarter:
             raise ConfigurationError(problems)
         self._thread = ThreadPoolExecutor(1, "starter")
         try:
-            self.generation = self._thread.submit(self._load, ForkServer()).result()
+            self.generation = self._thread.submit(self._load, ForkServer([PRELOADED])).result()
         except BaseException:
             self._thread.shutdown()
             raise
@@ -110,7 +112,7 @@ class ProcessStarter:
         ConfigurationError
             If it cannot be loaded: the former code stays in use.
         """
-        server = ForkServer()
+        server = ForkServer([PRELOADED])
         loading = self._call(self._replace, server)
         try:
             async with asyncio.timeout(LOAD_TIMEOUT_S):
@@ -161,7 +163,7 @@ class ProcessStarter:
             if not self._source.reload or not loaded.code.changed_since(began):
                 break
             server.retire()
-            server = ForkServer()
+            server = ForkServer([PRELOADED])
         return loaded
 
     def _load_once(self, server: ForkServer) -> Generation:

@@ -13,6 +13,7 @@ from batuta.cluster.errors import NoSpaceError
 from batuta.cluster.graph_cluster import GraphCluster
 from batuta.cluster.local.forkserver import copy_forkserver
 from batuta.cluster.local.limits import Limits
+from batuta.cluster.local.program_copy import ProgramCopy
 from batuta.cluster.local.scheduler import LocalScheduler
 from batuta.cluster.local.worker_handle import PRELOADED, PoolSettings, modules_for_tiles
 from batuta.cluster.main_script import MainNames
@@ -35,19 +36,26 @@ class MultiprocessingCluster(GraphCluster):
         self, config: MultiprocessingConfig, out_dir: Path | None, *, launch_worker: bool = True
     ) -> None:
         super().__init__(config, out_dir)
-        self._forked = config.mp_mode == "fork"
+        self._copy: ProgramCopy | None = None
         self._scattered: list[Scattered] = []
         self._stores: _Stores | None = None
         if launch_worker:
-            if not self._forked:
-                check_start()  # now, rather than when the first worker is to start
-            if config.mp_mode == "forkserver":
-                # While there is no thread.
-                for_tiles = modules_for_tiles()
-                modules = (*preload.modules(), *PRELOADED, *for_tiles)
-                copy_forkserver(modules, needed=for_tiles)
+            self._prepare_start(config.mp_mode)
             self._stores = _Stores(config, out_dir)
-            self._engine = _scheduler(config, self._stores, out_dir, self.task_metrics)
+            self._engine = _scheduler(
+                config, self._stores, out_dir, self.task_metrics, copy=self._copy
+            )
+
+    def _prepare_start(self, mp_mode: str) -> None:
+        """Prepare what workers are started by, while the cluster has no thread."""
+        for_tiles = modules_for_tiles()
+        modules = (*preload.modules(), *PRELOADED, *for_tiles)
+        if mp_mode == "fork":
+            self._copy = ProgramCopy(modules)
+            return
+        check_start()  # now, rather than when the first worker is to start
+        if mp_mode == "forkserver":
+            copy_forkserver(modules, needed=for_tiles)
 
     def scatter(self, data: Any) -> Scattered:
         """Store `data` once, for every task to map."""
@@ -67,6 +75,8 @@ class MultiprocessingCluster(GraphCluster):
             if engine is not None:
                 engine.close()
         finally:
+            if self._copy is not None:
+                self._copy.close()
             if stores is not None:
                 stores.close()
             for scattered in self._scattered:
@@ -93,12 +103,18 @@ class _Stores:
 
 
 def _scheduler(
-    config: MultiprocessingConfig, stores: _Stores, out_dir: Path | None, task_metrics: TaskMetrics
+    config: MultiprocessingConfig,
+    stores: _Stores,
+    out_dir: Path | None,
+    task_metrics: TaskMetrics,
+    *,
+    copy: ProgramCopy | None,
 ) -> LocalScheduler:
     profiled = config.profiling if out_dir is not None else None
     scheduler = LocalScheduler(
         PoolSettings(
             start_method=config.mp_mode,
+            copy=copy,
             folder=str(stores.results.folder),
             handover_folder=str(stores.handover.folder),
             log_folder=_log_folder(out_dir),

@@ -10,8 +10,10 @@ import sys
 from typing import Any
 
 from batuta.cluster.preload import FORKSERVER_VARIABLE
+from batuta.fork_server import end_orphans_quietly
 
 PREPARATION: dict[str, Any] = json.loads(os.environ.pop(FORKSERVER_VARIABLE, "{}"))
 """What `multiprocessing` sends to a new process about the main one: its search path and script."""
 
 sys.path[:] = PREPARATION.get("sys_path", sys.path)
+end_orphans_quietly()

@@ -5,7 +5,6 @@ and its heartbeat shows which job that is.
 """
 
 import contextlib
-import importlib
 import inspect
 import os
 import queue
@@ -30,6 +29,7 @@ from batuta.cluster.local.forkserver import start_forkserver
 from batuta.cluster.local.framing import Reader, framed
 from batuta.cluster.local.heartbeat import IDLE, Heartbeat, HeartbeatState, heartbeat_path
 from batuta.cluster.local.process_tree import private_bytes_below
+from batuta.cluster.local.program_copy import CopyFamilyProcess, ProgramCopy
 from batuta.cluster.local.worker_main import JobRequest, WorkerSetup, serve
 from batuta.cluster.resources import MB
 from batuta.cluster.store import StoredResult
@@ -67,6 +67,8 @@ class PoolSettings:
     preload: tuple[str, ...] = PRELOADED
     """Modules that the forkserver imports once, so that a new worker starts at once. Python has
     one forkserver for each process: the first cluster that starts workers decides."""
+    copy: ProgramCopy | None = None
+    """Forks them, where they are forked."""
 
 
 _SHELLS: Final = frozenset({"IPython", "ipykernel"})
@@ -104,25 +106,16 @@ def _is_useful(module: str) -> bool:
     return module not in {"", "__main__"} and module.partition(".")[0] not in _SHELLS
 
 
-def _process_class(settings: PoolSettings) -> type[Any]:
+def _new_process(settings: PoolSettings, name: str, *arguments: Any) -> Any:
+    """Return a process that will serve; it is not started yet."""
     if settings.start_method != "fork":
         check_start()
     if settings.start_method == "forkserver":
         start_forkserver(settings.preload, {}, needed=modules_for_tiles())
-    elif settings.start_method == "fork":
-        _import_all(settings.preload)
-    return FAMILY_PROCESSES[settings.start_method]
-
-
-def _import_all(modules: Iterable[str]) -> None:
-    """Import what workers need before they are forked.
-
-    A worker that is forked while another thread imports a module inherits the lock of that module,
-    held by a thread that it does not have, and would wait for it for ever.
-    """
-    for name in modules:
-        with contextlib.suppress(ImportError):  # the task that needs it will raise it
-            importlib.import_module(name)
+    kind = FAMILY_PROCESSES[settings.start_method] if settings.copy is None else CopyFamilyProcess
+    process = kind(target=serve, args=arguments, name=name, daemon=True)
+    process.server = settings.copy
+    return process
 
 
 @dataclass(slots=True, eq=False)
@@ -219,9 +212,7 @@ class WorkerHandle:
         # death of the worker does not close the link.
         with theirs:
             self.link, self._reader = ours, Reader(ours)
-            child = _process_class(self.settings)(
-                target=serve, args=(theirs, setup), name=f"batuta-{self.name}", daemon=True
-            )
+            child = _new_process(self.settings, f"batuta-{self.name}", theirs, setup)
             child.start()
         self._child = child
         self.sentinel = child.sentinel

@@ -51,7 +51,7 @@ MAX_AHEAD_STEPS: Final = 7
 """Together less than what a socket holds: sending to a busy worker never waits. The call of a step
 takes `store.MAX_INLINE_BYTES` at most."""
 
-START_TIMEOUT_S: Final = {"fork": 10.0, "forkserver": 120.0, "spawn": 300.0}
+START_TIMEOUT_S: Final = {"fork": 120.0, "forkserver": 120.0, "spawn": 300.0}
 """How long a worker may take to start, by how it is started. Forked from a process with threads, it
 may wait for ever for a lock that one of them held: it is then killed, and another one forked."""
 

@@ -1,4 +1,4 @@
-"""A forkserver that is a copy of this process: nothing is imported a second time.
+"""A fork server that is a copy of this process: nothing is imported a second time.
 
 The forkserver of Python is a new interpreter, which imports all that workers need once more: a
 second or so, and the memory of the modules. A copy has them, and shares their pages with this
@@ -6,6 +6,7 @@ process. Where a copy would not be safe, the forkserver of Python is started, as
 
 A copy has all the memory of this process and none of its threads: a lock that another thread held
 stays locked in it for ever. So there must be none, but those of libraries that fork with care.
+Where a program asks for it by name (``mp_mode: fork``), whether it is safe is the program's affair.
 """
 
 import contextlib
@@ -27,6 +28,8 @@ from typing import Any, Final, NoReturn
 
 import psutil
 from threadpoolctl import threadpool_info
+
+from batuta.fork_server import end_orphans_quietly
 
 MAX_MEMORY_BYTES: Final = 1 << 30
 """A copy keeps what this process frees later, and each worker copies its page tables."""
@@ -84,13 +87,15 @@ def _has_careful_threads_only() -> bool:
     return unknown <= openblas
 
 
-def copy_as_forkserver(modules: Iterable[str]) -> int:
-    """Start a copy of this process as its forkserver; return its process id.
+def copy_as_forkserver(modules: Iterable[str], server: Any = None) -> int:
+    """Start a copy of this process as a fork server; return its process id.
 
     Parameters
     ----------
     modules : iterable of str
         What it imports, if this process has not.
+    server : multiprocessing.forkserver.ForkServer, optional
+        Asks the copy for processes; the default is that of this process.
     """
     names = tuple(modules)
     resource_tracker.ensure_running()
@@ -100,7 +105,7 @@ def copy_as_forkserver(modules: Iterable[str]) -> int:
         if not util.is_abstract_socket_namespace(address):
             Path(address).chmod(0o600)
         listener.listen()
-        # Whoever uses the forkserver holds one end of this pipe; it ends once nobody does.
+        # Whoever uses the fork server holds one end of this pipe; it ends once nobody does.
         alive_out, alive_in = os.pipe()
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(AttributeError, ValueError):  # none, or closed
@@ -112,10 +117,10 @@ def copy_as_forkserver(modules: Iterable[str]) -> int:
         if pid == 0:
             _serve(listener.detach(), alive_out, names)
         os.close(alive_out)
-    server = _server()
-    server._forkserver_address = address
-    server._forkserver_alive_fd = alive_in
-    server._forkserver_pid = pid
+    user = _server() if server is None else server
+    user._forkserver_address = address
+    user._forkserver_alive_fd = alive_in
+    user._forkserver_pid = pid
     return pid
 
 
@@ -129,6 +134,7 @@ def _serve(listener: int, alive: int, modules: Iterable[str]) -> NoReturn:
     try:
         # First: what this process was about to delete is not to be deleted once more.
         gc.freeze()
+        end_orphans_quietly()
         _forget_the_rest_of_the_program({listener, alive})
         for name in modules:
             with contextlib.suppress(ImportError):  # the task that needs it will raise it
@@ -154,6 +160,7 @@ def _forget_the_rest_of_the_program(kept: set[int]) -> None:
         logger.handlers.clear()
     tracker: Any = getattr(resource_tracker, "_resource_tracker")  # noqa: B009 - not among the types
     tracker._fd = tracker._pid = None
+    _server()._forkserver_pid = None  # a child of the program
     # Others wait for the end of a pipe, or for a lock, until every copy of it is closed. Its number
     # is not to be that of another file: who still has it gets an error.
     nothing = os.open(os.devnull, os.O_RDONLY)
@@ -165,7 +172,7 @@ def _forget_the_rest_of_the_program(kept: set[int]) -> None:
 
 def _open_files() -> Iterator[tuple[int, int]]:
     """Iterate over open files and their modes, but for the standard streams."""
-    for each in Path("/proc/self/fd").iterdir():
+    for each in Path("/dev/fd").iterdir():
         number = int(each.name)
         if number > 2:
             with contextlib.suppress(OSError):  # that of the list itself
