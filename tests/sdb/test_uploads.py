@@ -137,6 +137,7 @@ def complete_upload(tus: httpx.Client, settings: SdbSettings) -> tuple[str, Path
     return path, file
 
 
+@EACH_CONTENT
 @pytest.mark.parametrize("appended", [False, True])
 def test_an_upload_in_parts_is_imported_as_one_file(
     tus: httpx.Client, settings: SdbSettings, content: bytes, *, appended: bool

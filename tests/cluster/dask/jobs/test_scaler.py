@@ -1,12 +1,18 @@
 """Batch jobs that wait in the queue of a real Slurm, and those that it refuses."""
 
+import asyncio
+import math
+import re
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from batuta.cluster.contract import WorkerCount
+from batuta.cluster.dask.jobs.connections import WorkerConnections
+from batuta.cluster.dask.jobs.scaler import JobScaler
 from tests.cluster.conftest import compute
 from tests.cluster.dask.batch_jobs import (
     batch_job_states,
@@ -16,7 +22,7 @@ from tests.cluster.dask.batch_jobs import (
     tiles,
 )
 from tests.cluster.dask.conftest import MakeCluster
-from tests.cluster.dask.gated import Gate
+from tests.cluster.dask.gated import Gate, gated
 from tests.support.waiting import eventually_sync
 from tools.slurm import LocalSlurm
 
@@ -99,3 +105,48 @@ def test_batch_jobs_with_connected_workers_are_not_replaced_when_the_queue_shows
     prepend_to_command("squeue", nothing, tmp_path, monkeypatch)
     eventually_sync(lambda: len(asked.read_text()) > 6)
     assert batch_job_states(slurm) == ["RUNNING"]
+
+
+def test_a_worker_that_came_and_went_between_two_polls_has_connected() -> None:
+    connections, scheduler = WorkerConnections(), SimpleNamespace(workers={})
+    scheduler.workers["tls://1"] = SimpleNamespace(name="batuta-1-0")
+    workers = ["batuta-1-0", "batuta-1-1"]
+    assert not connections.have_connected(workers)
+    assert connections.disconnected_s(workers) == math.inf
+    connections.add_worker(scheduler, "tls://1")
+    assert connections.disconnected_s(workers) == 0
+    connections.remove_worker(scheduler, "tls://1", stimulus_id="lost")
+    assert connections.have_connected(workers)
+    assert 0 <= connections.disconnected_s(workers) < 60
+    connections.forget(workers)
+    assert not connections.have_connected(workers)
+
+
+def test_a_batch_job_that_is_cancelled_before_the_next_poll_is_no_false_start(
+    slurm: LocalSlurm,
+    make_batch_cluster: MakeCluster,
+    gate: Gate,
+    executor: ThreadPoolExecutor,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    slept: list[bool] = []
+    reconcile = JobScaler.reconcile
+
+    async def reconcile_late(scaler: JobScaler, present: int) -> WorkerCount:
+        """Sleep through the life of the first worker."""
+        if present and not slept:
+            slept.append(True)
+            (start,) = await asyncio.to_thread(gate.wait_for_starts, 1)
+            await asyncio.to_thread(slurm.queue.cancel, int(start.job))
+            workers = scaler._cluster.scheduler.workers
+            await asyncio.to_thread(eventually_sync, lambda: not workers, 60)
+            gate.open()
+        return await reconcile(scaler, present)
+
+    monkeypatch.setattr(JobScaler, "reconcile", reconcile_late)
+    cluster = make_batch_cluster(nb_workers=1)
+    found = executor.submit(compute, cluster, tiles(cluster, gate.folder, 1, gated))
+    assert names(found) == ["tile-0"]
+    assert re.search(r"batch job \d+ ended \(\w+\): submitting another", caplog.text)
+    assert "before its workers connected" not in caplog.text

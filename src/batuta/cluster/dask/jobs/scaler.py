@@ -3,7 +3,6 @@
 import contextlib
 import itertools
 import logging
-import math
 import re
 import time
 from pathlib import Path
@@ -20,6 +19,7 @@ from batuta.cluster.dask.jobs.batch_system import (
     BatchSystemUnreachableError,
     run_command,
 )
+from batuta.cluster.dask.jobs.connections import WorkerConnections
 from batuta.cluster.dask.jobs.reaper import JobReaper
 from batuta.cluster.errors import ClusterError
 from batuta.errors import one_line
@@ -78,8 +78,8 @@ class JobScaler:
         self._worker_suffixes: list[str] = cluster.new_spec.get("group", [""])
         """What the names of the workers of a batch job add to its own."""
         self._numbers = itertools.count(1)
-        self._last_connected: dict[str, float] = {}
-        """When workers of a batch job were last connected, by its name."""
+        self._connections = WorkerConnections()
+        cluster.scheduler.add_plugin(self._connections)  # before any batch job is submitted
         self._false_starts = 0
         self._hopeless_polls = 0
         self._refusals = 0
@@ -97,7 +97,6 @@ class JobScaler:
 
     async def reconcile(self, present: int) -> WorkerCount:
         """Submit the batch jobs that are missing; return how many workers there are, and why."""
-        self._record_connected()
         if time.monotonic() >= self._next_poll:
             self._next_poll = time.monotonic() + POLL_S
             await self._poll(present)
@@ -106,13 +105,8 @@ class JobScaler:
         reasons = [] if present >= asked else [self._waiting_for, self._refusal]
         return WorkerCount(present, asked, "; ".join(filter(None, reasons)))
 
-    def _record_connected(self) -> None:
-        workers = self._cluster.scheduler_info["workers"].values()
-        connected = {str(each["name"]) for each in workers}
-        now = time.monotonic()
-        for name in self._cluster.workers:
-            if any(f"{name}{suffix}" in connected for suffix in self._worker_suffixes):
-                self._last_connected[name] = now
+    def _workers_of(self, name: str) -> list[str]:
+        return [f"{name}{suffix}" for suffix in self._worker_suffixes]
 
     # Batch jobs that wait, and those that end
 
@@ -136,7 +130,11 @@ class JobScaler:
             none_left = not present and len(ended) == len(jobs)
             self._on_ended(name, jobs[name].job_id, status, none_left=none_left)
         for name in jobs.keys() - ended.keys():
-            if name in self._last_connected and self._disconnected_s(name) > LOST_S:
+            workers = self._workers_of(name)
+            if (
+                self._connections.have_connected(workers)
+                and self._connections.disconnected_s(workers) > LOST_S
+            ):
                 await self._cancel(name, jobs[name].job_id)
 
     def _check_hopeless(self, statuses: dict[str, BatchJobStatus]) -> None:
@@ -149,12 +147,9 @@ class JobScaler:
     def _has_ended(self, name: str, status: BatchJobStatus) -> bool:
         # A queue that answers and shows nothing, as some do under load, proves nothing while the
         # workers of the batch job are connected: its replacement would run beside it.
-        proven = status is not UNKNOWN or self._disconnected_s(name) > POLL_S
+        workers = self._workers_of(name)
+        proven = status is not UNKNOWN or self._connections.disconnected_s(workers) > POLL_S
         return status.state is BatchJobState.ENDED and proven
-
-    def _disconnected_s(self, name: str) -> float:
-        """Return for how long no worker of a batch job has been connected."""
-        return time.monotonic() - self._last_connected.get(name, -math.inf)
 
     async def _cancel(self, name: str, job_id: str) -> None:
         """Cancel a batch job that holds a node and does nothing."""
@@ -169,7 +164,7 @@ class JobScaler:
 
     def _on_ended(self, name: str, job_id: str, status: BatchJobStatus, *, none_left: bool) -> None:
         """Remove a batch job that has ended, so that another is submitted."""
-        started = name in self._last_connected
+        started = self._connections.have_connected(self._workers_of(name))
         self._remove(name)
         if status is not UNKNOWN:  # else it may run after all: the reaper cancels it in the end
             self._reaper.unregister_job(job_id)
@@ -186,7 +181,7 @@ class JobScaler:
         self._back_off(self._false_starts)
 
     def _remove(self, name: str) -> None:
-        self._last_connected.pop(name, None)
+        self._connections.forget(self._workers_of(name))
         self._cluster.worker_spec.pop(name, None)
         job = self._cluster.workers.pop(name, None)
         if job is not None:
