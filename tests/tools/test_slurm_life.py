@@ -39,6 +39,7 @@ def test_it_stops_when_a_test_fails() -> None:
 
 
 @needs_slurm
+@pytest.mark.usefixtures("_no_other_tests")
 def test_a_slurm_that_killed_tests_left_is_stopped_by_the_next() -> None:
     program = (
         "import time; from tests.support.slurm import running_slurm\n"
@@ -165,6 +166,15 @@ def folder() -> Iterator[Path]:
         yield folder
         if Layout(folder).marker.exists():
             LocalSlurm(folder).stop()
+
+
+@pytest.fixture
+def _no_other_tests(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Tests that run at the same time neither see nor stop the Slurm of this one."""
+    with tempfile.TemporaryDirectory() as folder:
+        monkeypatch.setenv("TMPDIR", folder)
+        monkeypatch.setattr(tempfile, "tempdir", folder)
+        yield
 
 
 @pytest.fixture
