@@ -228,7 +228,7 @@ def of_sets(orchestra: Orchestra, command: SetCommand) -> Callable[[], OrderView
         found = sets().under_way()
         if found is not None:
             ids, position = sets().next_batch(found)
-            sets().carry_out(found.number, ids, position)
+            sets().carry_out(found, ids, position)
 
     filters = SetFilters(columns={"product": "B"}, states=states_of(command, []))
     given = SetOrder(command=command, filters=filters, by=ANA)

@@ -58,7 +58,7 @@ def batch(sets: OrderSets) -> list[str] | None:
     if order is None:
         return None
     ids, position = sets.next_batch(order)
-    return [each.obs_id for each in sets.carry_out(order.number, ids, position)]
+    return [each.obs_id for each in sets.carry_out(order, ids, position)]
 
 
 def carry_all_out(sets: OrderSets) -> list[str]:
@@ -124,14 +124,36 @@ def test_what_is_retried_by_an_order_and_fails_again_is_not_retried_twice(
     recorded = sets.under_way()
     assert recorded is not None
     ids, position = sets.next_batch(recorded)
-    assert sets.carry_out(number, ids, position) == []
+    assert sets.carry_out(recorded, ids, position) == []
     assert states(harness, "C") == {"o1": "waiting"}
     harness.clock.advance(1)
     harness.ledger.operations.cancel(ids[0], None, ALICE)
     # As if it had been killed before it could tell how far it had come.
-    sets.carry_out(number, ids, position)
+    recorded = sets.under_way()
+    assert recorded is not None
+    sets.carry_out(recorded, ids, position)
     assert states(harness, "C") == {"o1": "cancelled"}
     assert order(harness, number).changed == 1
+
+
+def test_a_conductor_that_carries_out_a_batch_late_does_not_take_an_order_back(
+    open_ledger: OpenLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(order_sets, "BATCH", 2)
+    harness = open_ledger(GRAPH)
+    harness.take([Arrival("A", f"o{n}", 1) for n in range(8)], NOTHING)
+    number = give(harness, CANCEL, filters(CANCEL, work_class="backfill"))
+    sets = harness.ledger.order_sets
+    as_read = sets.under_way()
+    assert as_read is not None
+    late_batch = sets.next_batch(as_read)
+    assert batch(sets) is not None
+    assert batch(sets) is not None
+    before = order(harness, number)
+    assert sets.carry_out(as_read, *late_batch) == []
+    assert order(harness, number) == before
+    carry_all_out(sets)
+    assert order(harness, number).ended is not None
 
 
 def test_what_the_graph_in_force_does_not_make_is_counted_as_refused(

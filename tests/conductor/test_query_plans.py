@@ -276,7 +276,7 @@ def carry_out_sets(harness: Harness) -> None:
             sets.begin(SetOrder(command=command, filters=filters), sets.select(filters).total)
     while (order := sets.under_way()) is not None:
         ids, position = sets.next_batch(order)
-        sets.carry_out(order.number, ids, position)
+        sets.carry_out(order, ids, position)
 
 
 def test_failures_are_counted_from_their_index(played: Played) -> None:

@@ -14,7 +14,9 @@ from batuta.conductor.database.views.why_views import WhyViews
 from batuta.conductor.decisions.differences import Difference, DifferenceKind
 from batuta.conductor.decisions.processing_record import WaitConfig
 from batuta.conductor.decisions.stops import (
+    ARRIVES_WITHIN_S,
     GIVEN_UP_AFTER_S,
+    NOT_KNOWN,
     UNANSWERED_S,
     Stop,
     being_told,
@@ -75,6 +77,16 @@ def test_a_provider_that_cannot_be_told_is_told_again_ever_later_and_given_up_at
     assert (after.tries, after.problem) == (10, "not there")
     assert not_told(after, "not there", STOP.since + GIVEN_UP_AFTER_S, WAITS) is None
     assert being_told(STOP, 200.0).next_at > 200.0
+
+
+def test_one_that_a_provider_does_not_know_may_arrive_yet_and_is_told_again_for_a_while() -> None:
+    after = not_told(STOP, NOT_KNOWN, STOP.since + 1, WAITS)
+    assert after is not None
+    assert history_of(STOP, after, NOT_KNOWN) is None
+    assert after.next_at > STOP.since + 1
+    assert not_told(after, NOT_KNOWN, STOP.since + ARRIVES_WITHIN_S, WAITS) is None
+    assert history_of(after, None, NOT_KNOWN) is None
+    assert history_of(after, None, None) == "stopped at its provider"
 
 
 def test_of_many_tries_the_first_and_the_end_are_told() -> None:
@@ -202,5 +214,18 @@ def test_what_an_operator_cancels_is_told_again_too(stage: Stage) -> None:
         answer = httpx.delete(f"{url}/processings/{found['id']}")
         assert answer.status_code == 502
         assert answer.json()["detail"].endswith("; it is told again")
+        eventually_sync(lambda: stage.pipeline.processings[found["id"]]["state"] == "cancelled")
+        eventually_sync(lambda: get(url, "/stops")["items"] == [])
+
+
+def test_a_cancellation_that_overtakes_its_request_is_told_again(stage: Stage) -> None:
+    with serving(open_conductor, stage.settings(GRAPH)) as url:
+        # As if the request was still on its way.
+        stage.pipeline.cancel_answers.append(JSONResponse({"detail": "not found"}, 404))
+        stage.pipeline.outcomes["B"].append("running")
+        stage.archive("A", "o1")
+        eventually_in(url, {"B/o1": "running"})
+        (found,) = get(url, "/processings")["items"]
+        assert httpx.delete(f"{url}/processings/{found['id']}").is_success
         eventually_sync(lambda: stage.pipeline.processings[found["id"]]["state"] == "cancelled")
         eventually_sync(lambda: get(url, "/stops")["items"] == [])

@@ -7,8 +7,9 @@ from typing import Final
 
 from batuta.conductor.database.operations.order_sets import OrderSets, SetOrder
 from batuta.conductor.decisions.processing_record import ProcessingRecord
+from batuta.conductor.decisions.stops import NOT_KNOWN
 from batuta.conductor.dispatch.dispatcher import Dispatcher
-from batuta.conductor.dispatch.providers import CANNOT, Providers
+from batuta.conductor.dispatch.providers import Providers, why_not_stopped
 from batuta.errors import one_line
 from batuta.service.client import ServiceError
 from batuta.service.database import UNAVAILABLE
@@ -69,7 +70,7 @@ class OrderWorker:
         if order is None:
             return False
         ids, position = await asyncio.to_thread(self.sets.next_batch, order)
-        at_provider = await self._dispatcher.write(self.sets.carry_out, order.number, ids, position)
+        at_provider = await self._dispatcher.write(self.sets.carry_out, order, ids, position)
         self._dispatcher.wake()
         await self._tell(order.number, at_provider)
         return True
@@ -83,7 +84,7 @@ class OrderWorker:
             told = list(zip(some, problems, strict=True))
             await self._dispatcher.write(stops.record_told, told)
             for record, why in told:
-                if why is not None:
+                if why not in (None, NOT_KNOWN):
                     problem = f"its provider could not be notified of {record.id}: {why}"
                     await self._dispatcher.write(self.sets.record_problem, number, problem)
 
@@ -91,5 +92,5 @@ class OrderWorker:
         try:
             await self._providers.cancel(record)
         except ServiceError as exc:
-            return None if exc.status in CANNOT else one_line(exc)
+            return why_not_stopped(exc)
         return None

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from typing import Final
 
 from batuta.conductor.database.stops import StopStore
-from batuta.conductor.decisions.stops import Stop
-from batuta.conductor.dispatch.providers import CANNOT, Providers
+from batuta.conductor.decisions.stops import NOT_KNOWN, Stop
+from batuta.conductor.dispatch.providers import Providers, why_not_stopped
 from batuta.conductor.pruner import Write
-from batuta.errors import one_line
 from batuta.service.client import ServiceError
 
 LOG: Final = logging.getLogger(__name__)
@@ -62,9 +61,8 @@ class StopWatch:
         try:
             await self._providers.cancel(stop)
         except ServiceError as exc:
-            # One that does not know it, or cannot stop anything, has answered.
-            if exc.status not in CANNOT:
-                problem = one_line(exc)
+            problem = why_not_stopped(exc)
+            if problem not in (None, NOT_KNOWN):
                 LOG.warning(
                     "%s of %s: stopped, and not at its provider: %s",
                     stop.product,

@@ -18,6 +18,10 @@ GIVEN_UP_AFTER_S: Final = 86_400.0
 """After so long, in seconds, a provider that cannot be reached is not told any more."""
 UNANSWERED_S: Final = 60.0
 """A try of which nothing was heard for so long was interrupted by a kill, in seconds."""
+ARRIVES_WITHIN_S: Final = 60.0
+"""For how long a request may be on its way, in seconds: what is told to stop may overtake it, and a
+provider that does not know the processing may be about to."""
+NOT_KNOWN: Final = "its provider does not know it, or not yet"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,8 +82,9 @@ def being_told(stop: Stop, now: float) -> Stop:
 
 
 def not_told(stop: Stop, problem: str, now: float, waits: WaitConfig) -> Stop | None:
-    """Return `stop` after its provider could not be told; None if it is given up."""
-    if now >= stop.since + GIVEN_UP_AFTER_S:
+    """Return `stop` after its provider could not be told; None if it is told no more."""
+    told_for_s = ARRIVES_WITHIN_S if problem == NOT_KNOWN else GIVEN_UP_AFTER_S
+    if now >= stop.since + told_for_s:
         return None
     tries = stop.tries + 1
     wait_s = retry_wait_s(tries, waits.retry_wait_s, waits.retry_wait_max_s)
@@ -91,6 +96,8 @@ def history_of(before: Stop, after: Stop | None, problem: str | None) -> str | N
 
     Of tries that follow each other without an answer, the first one and what came of them.
     """
+    if problem == NOT_KNOWN:
+        return None
     if problem is None:
         return "stopped at its provider" if before.tries else None
     if after is None:

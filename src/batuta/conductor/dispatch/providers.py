@@ -3,7 +3,6 @@
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from http import HTTPStatus
 from typing import Final
 
 from pydantic_core import from_json, to_json
@@ -25,7 +24,8 @@ from batuta.conductor.decisions.events import (
 )
 from batuta.conductor.decisions.processing_record import ProcessingRecord
 from batuta.conductor.decisions.requests import Poll, PollAction
-from batuta.conductor.decisions.stops import Stop
+from batuta.conductor.decisions.stops import NOT_KNOWN, Stop
+from batuta.errors import one_line
 from batuta.messaging import ProcessingState as State
 from batuta.service.client import ServiceError
 from batuta.service.http_pool import Answer, HttpPool, PoolTimeouts, open_pool
@@ -37,6 +37,7 @@ ANSWER_TIMEOUT_S: Final = 30.0
 MAX_ANSWER_BYTES: Final = 2**20
 CANNOT: Final = frozenset({404, 405, 410, 501})
 """How a pipeline answers that it does not know a processing, or cannot tell or stop it."""
+_UNKNOWN: Final = frozenset({404, 410})
 _BAD_BODY: Final = frozenset({400, 422})
 _FULL: Final = frozenset({429, 503})
 _LOST: Final = frozenset({502, 504})
@@ -130,7 +131,8 @@ class Providers:
         Raises
         ------
         ServiceError
-            If the pipeline cannot be reached, does not know it, or cannot stop it: see `CANNOT`.
+            If the pipeline cannot be reached, does not know it, or cannot stop it: see
+            `why_not_stopped`.
         """
         await self._ask(record, "DELETE")
 
@@ -324,8 +326,15 @@ def _is_of_earlier_attempt(answer: PipelineAnswer, record: ProcessingRecord) -> 
     return ended and answer.attempt is not None and answer.attempt < record.pipeline_attempt
 
 
+def why_not_stopped(exc: ServiceError) -> str | None:
+    """Return why a provider is to be told again to stop a processing; None if it is not."""
+    if exc.status in _UNKNOWN:
+        return NOT_KNOWN
+    return None if exc.status in CANNOT else one_line(exc)
+
+
 def _after_failed_poll(record: ProcessingRecord, exc: ServiceError, *, overdue: bool) -> Event:
-    if exc.status in (HTTPStatus.NOT_FOUND, HTTPStatus.GONE):
+    if exc.status in _UNKNOWN:
         return UnknownToPipeline(
             processing_id=record.id,
             asked_attempt=record.attempt,

@@ -251,9 +251,18 @@ class OrderSets(ReadsGraph):
         return [], None
 
     def carry_out(
-        self, number: int, ids: Sequence[str], position: Position | None
+        self, order: Row, ids: Sequence[str], position: Position | None
     ) -> list[ProcessingRecord]:
         """Change a batch, and record how far the order has come, in one transaction.
+
+        Parameters
+        ----------
+        order : row
+            The order as it was when the batch was chosen.
+        ids : sequence of str
+            The batch.
+        position : Position or None
+            How far the order has come with it; None after the last.
 
         Returns
         -------
@@ -262,11 +271,13 @@ class OrderSets(ReadsGraph):
         """
         now = self._clock()
         with self._engine.begin() as connection:
-            # Two conductors that share the work take turns: the second finds nothing to change.
-            lock = sa.select(table).where(table.c.number == number).with_for_update()
-            order = connection.execute(lock).one()
-            if order.ended is not None:
+            # Of two conductors that share the work and choose the same batch, the second changes
+            # nothing, and does not take the order back to where its own batch ended.
+            lock = sa.select(table).where(table.c.number == order.number).with_for_update()
+            now_stored = connection.execute(lock).one()
+            if now_stored.ended is not None or now_stored.position != order.position:
                 return []
+            order = now_stored
             by = Operator(order.operator, order.proved)
             ordered = ordered_of(order, by)
             changes = self._execution.carry_out(connection, ordered, by, ids, now)
@@ -280,7 +291,9 @@ class OrderSets(ReadsGraph):
                     changed=position.changed + len(changes),
                 )
                 values |= {"position": far.encoded()}
-            connection.execute(sa.update(table).where(table.c.number == number).values(values))
+            connection.execute(
+                sa.update(table).where(table.c.number == order.number).values(values)
+            )
         return [before for before in changes if before.state in AT_PROVIDER]
 
     def record_problem(self, number: int, problem: str) -> None:
