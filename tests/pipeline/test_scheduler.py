@@ -7,10 +7,11 @@ from typing import TypeVar
 
 import pytest
 import sqlalchemy as sa
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import IntegrityError, OperationalError, SQLAlchemyError
 
 from batuta.messaging import ProcessingState as State
 from batuta.messaging import Progress
+from batuta.pipeline import scheduler
 from batuta.pipeline.messages import Outcome, PipelineProcessing, ProcessingRequest
 from batuta.pipeline.runner import ProcessingRun
 from batuta.pipeline.scheduler import Offer, ProcessingScheduler, SchedulerConfig
@@ -34,11 +35,14 @@ class _Committer(Committer):
         self.may = asyncio.Event()
         self.may.set()
         self.is_away = False
+        self.error: SQLAlchemyError = OperationalError(None, None, Exception("away"))
+        self.refused = 0
 
     async def commit(self, write: Callable[[sa.Connection], T]) -> T:
         await self.may.wait()
         if self.is_away:
-            raise OperationalError(None, None, Exception("away"))
+            self.refused += 1
+            raise self.error
         return await super().commit(write)
 
 
@@ -150,6 +154,44 @@ async def test_what_cannot_be_recorded_as_cancelled_still_waits(service: _Servic
     service.committer.is_away = False
     async with service.running():
         await service.until_attempts(1)
+
+
+async def test_a_run_starts_and_ends_once_the_database_can_be_written_to(
+    service: _Service, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(scheduler, "RECORD_AGAIN_S", 0.01)
+    await service.scheduler.submit(FIRST)
+    service.committer.is_away = True
+
+    async def waits_twice() -> bool:
+        return caplog.text.count("B of o1 waits: ") == 1 and service.committer.refused > 2
+
+    async def has_ended() -> bool:
+        return (await service.recorded()).state is State.SUCCEEDED
+
+    async with service.running():
+        await eventually(waits_twice)
+        assert service.runner.attempts == []
+        assert (await service.recorded()).state is State.QUEUED
+        service.committer.is_away = False
+        await service.until_attempts(1)
+        service.committer.is_away = True
+        service.committer.refused = 0
+        caplog.clear()
+        service.runner.outcomes.put_nowait(Outcome())
+        await eventually(waits_twice)
+        assert (await service.recorded()).state is State.RUNNING
+        service.committer.is_away = False
+        await eventually(has_ended)
+
+
+async def test_another_error_of_the_database_ends_the_service(service: _Service) -> None:
+    await service.scheduler.submit(FIRST)
+    service.committer.error = IntegrityError(None, None, Exception("broken"))
+    service.committer.is_away = True
+    with pytest.raises(ExceptionGroup) as raised:
+        await service.scheduler.run()
+    assert "broken" in str(raised.value.exceptions[0])
 
 
 async def test_the_record_of_an_attempt_has_not_the_progress_of_the_next(

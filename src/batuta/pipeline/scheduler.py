@@ -1,9 +1,10 @@
 """Schedules processings: queues requests, runs a limited number at a time, records each state."""
 
 import asyncio
+import logging
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Final
@@ -14,11 +15,15 @@ from batuta.pipeline.metrics import ProcessingMetrics
 from batuta.pipeline.retention import RetentionFolder
 from batuta.pipeline.runner import ProcessingRun, Runner
 from batuta.pipeline.store import ProcessingStore, StoredProcessing
-from batuta.service.database import DatabaseError
+from batuta.service.database import UNAVAILABLE, DatabaseError
 from batuta.service.problems import ProblemError
+
+LOG: Final = logging.getLogger(__name__)
 
 RETRY_AFTER_S: Final = 2
 """When to retry a request that found the queue full, in seconds (``Retry-After``)."""
+RECORD_AGAIN_S: Final = 1.0
+"""When to try again to record the start or the end of a run, in seconds."""
 
 
 @dataclass(frozen=True)
@@ -206,7 +211,10 @@ class ProcessingScheduler:
 
     async def _run_processing(self, running: "_RunningProcessing", queued_at: float) -> None:
         try:
-            stored = await self._store.record_start(running.record.id, self._runner.code)
+            stored = await self._record(
+                running.record,
+                lambda: self._store.record_start(running.record.id, self._runner.code),
+            )
             running.record = stored.record
             running.recorded.set()
             self._on_change(running.record)
@@ -263,9 +271,31 @@ class ProcessingScheduler:
         *,
         profiled: bool = False,
     ) -> None:
-        stored = await self._store.record_end(record, state, outcome, profiled=profiled)
+        stored = await self._record(
+            record, lambda: self._store.record_end(record, state, outcome, profiled=profiled)
+        )
         self.metrics.record_end(stored.record)
         self._on_change(stored.record)
+
+    async def _record(
+        self, record: PipelineProcessing, write: Callable[[], Awaitable[StoredProcessing]]
+    ) -> StoredProcessing:
+        """Record the start or the end of a run, once the database can be written to.
+
+        Its disk may be full, or it may be away, for a while. A service that ended for it would kill
+        all that runs, and count it as runs that were interrupted. `/health` tells of the database.
+        """
+        waits = False
+        while True:
+            try:
+                return await write()
+            except DatabaseError as exc:
+                if not isinstance(exc.__cause__, UNAVAILABLE):
+                    raise
+                if not waits:
+                    LOG.warning("%s of %s waits: %s", record.product, record.obs_id, exc)
+                waits = True
+            await asyncio.sleep(RECORD_AGAIN_S)
 
     def _count(self) -> Mapping[str, int]:
         queued, running = ProcessingState.QUEUED.value, ProcessingState.RUNNING.value
