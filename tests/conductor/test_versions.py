@@ -291,6 +291,21 @@ def test_what_waits_for_a_provider_left_alone_is_superseded_by_newer_inputs(
     assert [each.inputs for each in player.open] == ['{"A": 2}']
 
 
+def test_a_first_request_that_is_refused_after_newer_inputs_came_is_superseded_by_them(
+    open_ledger: OpenLedger,
+) -> None:
+    player = Player(open_ledger(DIAMOND))
+    player.arrives("A")
+    (first,) = player.open
+    player.arrives("A")  # while the first is on its way
+    full = Busy(processing_id=first.processing_id, asked_attempt=1, error="full", wait_s=5.0)
+    player.harness.apply(full)
+    player.harness.clock.advance(600)
+    assert [each.inputs for each in player.harness.take_due()] == ['{"A": 2}']
+    assert player.harness.state(first) is State.CANCELLED
+    assert player.harness.error(first) == "superseded: B is to be made from A v2"
+
+
 def test_a_retry_is_made_from_what_is_available_then(open_ledger: OpenLedger) -> None:
     player = Player(open_ledger(KEPT))
     player.arrives("A")

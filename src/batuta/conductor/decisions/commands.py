@@ -127,9 +127,9 @@ def supersede(record: ProcessingRecord, by: str, now: float) -> ProcessingRecord
     """Return `record`, which waits to be asked for again, cancelled for newer inputs; else None.
 
     Asked for later, the older inputs would be archived last. It waits as well, and not as what is
-    retried, if its provider was full or was left alone at the last request.
+    retried, if its provider was full or was left alone at the last request, the first one too.
     """
-    if record.state not in {State.RETRYING, State.WAITING} or record.attempt == 0:
+    if record.state not in {State.RETRYING, State.WAITING} or record.requested is None:
         return None
     error = f"superseded: {record.product} is to be made from {by}"
     return replace(record, state=State.CANCELLED, error=error, ended=now)

@@ -151,13 +151,14 @@ def supersede_overtaken(
 ) -> bool:
     """Cancel what is due again from older inputs than those of a later claim; return if any was.
 
-    It was at its provider when the later claim was made, and has failed since. What holds again,
-    since newer versions were withdrawn, is made from what is available, and is not cancelled.
+    It was at its provider, or on its way, when the later claim was made, and has failed or was
+    refused since: an attempt that was refused does not count. What holds again, since newer
+    versions were withdrawn, is made from what is available, and is not cancelled.
     """
     again = {
         each.id: each
         for each in due
-        if each.attempt > 0
+        if each.requested is not None
         and (product := graph.products.get(each.product)) is not None
         and product.on_update is OnUpdate.REPROCESS
     }
