@@ -17,10 +17,15 @@ from typing import Self
 
 import obstore
 import pytest
+import sqlalchemy as sa
 
 from batuta.cli.app import run
 from batuta.sdb import SdbClient, StoredProduct
 from batuta.sdb.service import open_sdb
+from batuta.sdb.tables import CONTENTS as FILES_IN_DATABASE
+from batuta.sdb.tables import METADATA, MIGRATIONS
+from batuta.service.database import DatabaseError, open_database
+from batuta.service.database_copy import copy_to_sqlite
 from batuta.service.folder_lock import lock_folder
 from tests.sdb.archives import (
     CONTENTS,
@@ -32,6 +37,7 @@ from tests.sdb.archives import (
     open_objects_of,
 )
 from tests.sdb.conftest import MakeSettings
+from tests.support.disks import mounted_disk
 from tests.support.services import serving
 
 
@@ -245,6 +251,20 @@ def test_a_backup_on_a_full_disk_leaves_no_copy_of_the_records_for_long(
     (snapshots / ".of-one-that-was-killed.db.part").touch()
     assert back_up(archive, backup_url) == 0
     assert sorted(each.suffix for each in snapshots.iterdir()) == [".db", ".json"]
+
+
+def test_a_copy_of_records_is_complete_without_its_journal_or_is_none(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/sdb.db"
+    with open_database(url, MIGRATIONS) as engine, engine.begin() as connection:
+        for number in range(14):
+            file = {"sha256": f"{number:064}", "content": os.urandom(900_000)}
+            connection.execute(sa.insert(FILES_IN_DATABASE).values(file))
+    tables = METADATA.sorted_tables
+    # It has room for the journal, and for a part of the database beside it.
+    with mounted_disk(tmp_path, 24) as disk, pytest.raises(DatabaseError, match="disk is full"):
+        copy_to_sqlite(url, disk / "copy.db", MIGRATIONS, tables)
+    copy_to_sqlite(url, tmp_path / "copy.db", MIGRATIONS, tables)
+    assert not (tmp_path / "copy.db-wal").exists()
 
 
 def killed(arguments: list[str]) -> int:

@@ -5,15 +5,17 @@ well: JSON as its text, instants as text in UTC. SQLAlchemy would make objects o
 values of these objects again.
 """
 
+import sqlite3
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
 
 import sqlalchemy as sa
 
-from batuta.errors import ConfigurationError
+from batuta.errors import ConfigurationError, one_line
 from batuta.service.committer import lock_writers
-from batuta.service.database import open_database, reading
+from batuta.service.database import DatabaseError, open_database, reading
 
 _ROWS_AT_A_TIME: Final = 1000
 _CONTENTS_AT_A_TIME: Final = 64
@@ -50,10 +52,10 @@ def copy_to_sqlite(
     with (
         open_database(database_url, migrations) as source,
         open_database(f"sqlite:///{path}", migrations) as target,
-        reading(source) as rows,
-        target.begin() as connection,
     ):
-        _copy_tables(rows, connection, tables)
+        with reading(source) as rows, target.begin() as connection:
+            _copy_tables(rows, connection, tables)
+        _empty_journal(path)
 
 
 def copy_from_sqlite(source: sa.Engine, target: sa.Engine, tables: Sequence[sa.Table]) -> None:
@@ -68,6 +70,18 @@ def copy_from_sqlite(source: sa.Engine, target: sa.Engine, tables: Sequence[sa.T
         lock_writers(connection)
         require_empty(connection, tables)
         _copy_tables(rows, connection, tables)
+
+
+def _empty_journal(path: Path) -> None:
+    """Write what was committed to an SQLite database into its file.
+
+    That is done when it is closed, too, but nobody is told then that the disk is full.
+    """
+    with closing(sqlite3.connect(path)) as connection:
+        try:
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        except sqlite3.Error as exc:
+            raise DatabaseError(f"database {path}: {one_line(exc)}") from exc
 
 
 def require_database(url: str) -> None:
