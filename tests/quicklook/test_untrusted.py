@@ -119,12 +119,29 @@ async def test_a_drawing_that_never_stops_writing_is_ended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = MAKERS["png"](tmp_path)
-    endless = tmp_path / "endless"
-    endless.write_text("#!/bin/sh\nexec yes\n")
-    endless.chmod(0o700)
-    monkeypatch.setattr(sys, "executable", str(endless))
+    monkeypatch.setattr(sys, "executable", _endless(tmp_path))
     with pytest.raises(CannotDrawError, match="its picture is larger than 8388608 bytes"):
         await Drawer().draw(_kind_of(path), path)
+
+
+async def test_a_drawing_that_is_ended_while_it_writes_is_waited_for_no_longer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = MAKERS["png"](tmp_path)
+    monkeypatch.setattr(sys, "executable", _endless(tmp_path))
+    monkeypatch.setattr("batuta.quicklook.process.MAX_PICTURE_BYTES", 2**40)
+    for _ in range(20):  # what it has written meanwhile is more or less than is read ahead
+        with pytest.raises(CannotDrawError, match="drawing it took more than"):
+            async with asyncio.timeout(20):
+                await Drawer(max_time_s=0.02).draw(_kind_of(path), path)
+
+
+def _endless(folder: Path) -> str:
+    """Make a program that never stops writing."""
+    endless = folder / "endless"
+    endless.write_text("#!/bin/sh\nexec yes\n")
+    endless.chmod(0o700)
+    return str(endless)
 
 
 async def test_a_drawing_that_is_ended_from_outside_is_no_failure_of_its_file(

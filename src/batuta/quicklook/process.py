@@ -92,8 +92,9 @@ async def _answer(process: Process) -> bytes:
 async def _end(process: Process) -> None:
     if process.returncode is None:
         process.kill()
-        # Its end is reaped, whatever becomes of who waits for it.
-        await asyncio.shield(process.wait())
+        # Its end is reaped, whatever becomes of who waits for it; what is left in the pipe is read
+        # first, without which a process that was writing is waited for in vain.
+        await asyncio.shield(_answer(process))
 
 
 def _picture(answer: bytes, code: int) -> bytes:
