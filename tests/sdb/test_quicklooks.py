@@ -1,5 +1,6 @@
 """Quicklooks: given with a product or drawn once, whatever happens, on each database and store."""
 
+import json
 import signal
 import subprocess
 import sys
@@ -11,6 +12,8 @@ from typing import Any
 
 import httpx
 import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -120,6 +123,21 @@ def test_a_file_that_cannot_be_drawn_says_why_and_is_not_tried_again(
             assert answer.status_code == 404
             assert "version 1, has no quicklook: it cannot be read:" in answer.json()["detail"]
             assert metric(http, "batuta_sdb_failed_quicklooks_total") == 1
+
+
+def test_why_a_file_cannot_be_drawn_is_kept_whatever_it_quotes(
+    make_settings: MakeSettings, database_url: str, tmp_path: Path
+) -> None:
+    column = "geo\0m"
+    table = pa.table({column: pa.array([b"no point"])})
+    described = {b"geo": json.dumps({"primary_column": column}).encode()}
+    pq.write_table(table.replace_schema_metadata(described), tmp_path / "a.parquet")
+    settings = make_settings(database_url=database_url)
+    with serving(open_sdb, settings) as url, SdbClient(url) as client:
+        client.import_file(tmp_path / "a.parquet", "POINTS", "o1")
+        given = quicklook(client, "POINTS/o1")
+        assert given.status_code == 404
+        assert r"its geometries in geo\x00m are not all points" in given.json()["detail"]
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from asyncio.subprocess import DEVNULL, PIPE, Process
 from pathlib import Path
 from typing import Final
 
-from batuta.errors import BatutaError, shortened
+from batuta.errors import BatutaError, one_line, printable, shortened
 from batuta.quicklook.kinds import Kind
 from batuta.quicklook.limits import (
     MAX_MEMORY_BYTES,
@@ -104,7 +104,8 @@ def _picture(answer: bytes, code: int) -> bytes:
     if code == 0 and kind == PICTURE:
         return content
     if code == 0 and kind == REASON:
-        reason = content.decode(errors="replace")
+        # It may quote the file: PostgreSQL keeps no text with a zero byte.
+        reason = printable(one_line(content.decode(errors="replace")))
         raise CannotDrawError(shortened(reason, MAX_REASON_LENGTH))
     if code in _ENDED_FROM_OUTSIDE:
         raise DrawingInterruptedError(f"its drawing was ended by {signal.Signals(-code).name}")
