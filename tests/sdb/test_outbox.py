@@ -4,6 +4,7 @@ import json
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -157,3 +158,26 @@ async def test_a_row_that_is_no_event_is_put_aside_and_the_others_are_announced(
     letter = await connection.jetstream().get_last_msg("DEAD", "dead.data")
     await connection.close()
     assert json.loads(letter.data or b"") == {"product": "../A"}
+
+
+async def test_each_row_that_is_no_event_is_put_aside_though_it_has_the_number_of_another(
+    tmp_path: Path, own_nats: NatsServer, make_settings: MakeSettings
+) -> None:
+    with serving(open_sdb, make_settings()) as url:
+        for number in range(2):
+            with closing(sqlite3.connect(tmp_path / "sdb.db")) as database, database:
+                database.execute(
+                    "INSERT INTO outbox (id, event_id, event) VALUES (1, ?, ?)",
+                    (f"A/o/{number}@2026-01-01T00:00:00+00:00", f'{{"product": "../{number}"}}'),
+                )
+            await eventually(partial(_nothing_waits, tmp_path / "sdb.db"), 30)
+        assert waiting(url) == 0
+    connection = await nats.connect(own_nats.url)
+    dead = await connection.jetstream().stream_info("DEAD")
+    await connection.close()
+    assert dead.state.messages == 2
+
+
+async def _nothing_waits(path: Path) -> bool:
+    with closing(sqlite3.connect(path)) as database:
+        return not database.execute("SELECT id FROM outbox").fetchall()

@@ -258,10 +258,11 @@ class Announcer:
             "announcement %s: no event, stored as a dead letter: %s", row.event_id, one_line(reason)
         )
         payload = json.dumps(row.event).encode()
+        # By both: SQLite gives the id of a row that was deleted to the next one, of which NATS
+        # would take the letter for the same.
+        origin = f"outbox of the sdb, {row.event_id}#{row.id}"
         try:
-            await self._bus.publish_dead_letter(
-                DATA_STREAM, payload, one_line(reason), f"outbox of the sdb#{row.id}"
-            )
+            await self._bus.publish_dead_letter(DATA_STREAM, payload, one_line(reason), origin)
         except MessagingError as exc:
             return exc
         return None
