@@ -126,6 +126,20 @@ def test_a_damaged_small_file_in_the_database_is_found_and_repaired(
     assert archive.check() == 0
 
 
+def test_a_copy_of_a_small_file_that_cannot_be_read_ends_no_repair(
+    archive: Archive, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    digest = archive.products["SMALL"].sha256
+    archive.execute(sa.update(CONTENTS).where(CONTENTS.c.sha256 == digest).values(content=b"smalL"))
+    archive.flip_a_byte("A")
+    path = tmp_path / "copy" / object_path(digest)
+    path.parent.mkdir(parents=True)
+    path.symlink_to(path)
+    assert archive.check("--json", "--repair", str(tmp_path / "copy")) == 1
+    damaged = {(product, "file", "digest") for product in ("A", "TWIN", "SMALL")}
+    assert told(findings(capsys)) == damaged
+
+
 def test_bytes_that_no_record_names_are_set_aside_and_then_deleted(
     archive: Archive, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -65,12 +66,13 @@ class Repairer:
         return copy_object(self._source, self._store, sha256, size) is None
 
     def _mend_small_file(self, sha256: str, size: int) -> bool:
-        found = self._source.find(sha256)
-        if found is None:
-            raise LostObjectError(f"{sha256}: not found")
-        if found.size != size or size > MAX_SMALL_FILE_BYTES:
-            return False
-        content = b"".join(map(bytes, self._source.chunks(sha256)))
+        with _reading_source():
+            found = self._source.find(sha256)
+            if found is None:
+                raise LostObjectError(f"{sha256}: not found")
+            if found.size != size or size > MAX_SMALL_FILE_BYTES:
+                return False
+            content = b"".join(map(bytes, self._source.chunks(sha256)))
         if hashlib.sha256(content).hexdigest() != sha256:
             return False
         replace_small_file(self._engine, sha256, content)
@@ -110,8 +112,14 @@ def copy_object(
 
 
 def _readable(source: StoredObjects, sha256: str) -> Iterator[memoryview]:
-    try:
+    with _reading_source():
         yield from source.chunks(sha256)
+
+
+@contextmanager
+def _reading_source() -> Iterator[None]:
+    try:
+        yield
     except LostObjectError:
         raise
     except StoreError as exc:
