@@ -346,6 +346,17 @@ def test_an_empty_database_over_a_full_store_is_said_at_start(
     assert len([line for line in caplog.messages if "is it the right database" in line]) == 1
 
 
+def test_an_sdb_starts_over_a_store_with_a_stray_file(
+    make_settings: MakeSettings, store_folder: Path
+) -> None:
+    settings = make_settings()
+    with serving(open_sdb, settings):
+        pass
+    (store_folder / "sha256" / ".DS_Store").touch()
+    with serving(open_sdb, settings) as sdb:
+        assert import_status(sdb)[0] == 201
+
+
 @pytest.fixture
 def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
     """A bucket, of which the environment tells."""

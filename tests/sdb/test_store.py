@@ -1,5 +1,6 @@
 """Stores: what is received enters whole, under its digest; what is abandoned is removed."""
 
+import errno
 import hashlib
 import subprocess
 import sys
@@ -102,6 +103,30 @@ def test_opening_a_store_removes_abandoned_uploads_and_nothing_else(
     assert mine.path.exists()
     assert not dead.exists()
     mine.close()
+
+
+def test_a_disk_that_fails_takes_no_descriptor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    store = a_folder(tmp_path)
+    before = _open_files()
+    with monkeypatch.context() as failing:
+        failing.setattr("fcntl.flock", fails)
+        assert "Input/output error" in str(store.problem())
+    assert list(store.incoming.iterdir()) == []
+    upload = store.receive()
+    with monkeypatch.context() as failing:
+        failing.setattr(Path, "unlink", fails)
+        with pytest.raises(OSError, match="Input/output error"):
+            upload.close()
+    assert _open_files() == before
+
+
+def _open_files() -> int:
+    return len([*Path("/proc/self/fd").iterdir()])
 
 
 def test_a_folder_store_is_for_its_user_alone(tmp_path: Path) -> None:

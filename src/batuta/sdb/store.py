@@ -137,8 +137,10 @@ class Upload:
     def close(self) -> None:
         """Delete the temporary file, unless the store has renamed it."""
         self.closed = True
-        self.path.unlink(missing_ok=True)
-        os.close(self._descriptor)
+        try:
+            self.path.unlink(missing_ok=True)
+        finally:
+            os.close(self._descriptor)
 
 
 class SmallFile:
@@ -252,7 +254,9 @@ class FolderStore:
 
     def holds_objects(self) -> bool:
         """Return whether it has any object."""
-        return any(any(folder.iterdir()) for folder in (self._folder / "sha256").iterdir())
+        # What else is there, such as a file that a desktop has left, is looked at by a check.
+        with file_errors():
+            return next((self._folder / "sha256").glob("[0-9a-f][0-9a-f]/*"), None) is not None
 
     def read(self, sha256: str, start: int, stop: int) -> AsyncIterator[memoryview]:
         """Yield the bytes ``[start, stop)`` of the object with that digest, a chunk at a time."""
@@ -372,7 +376,12 @@ def _create_locked_file(folder: Path) -> tuple[Path, int]:
     while True:
         path = folder / f"{uuid.uuid4().hex}.part"
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        except OSError:  # a file system without locks
+            os.close(descriptor)
+            path.unlink()
+            raise
         # Between open and flock, another process may have found it unlocked and unlinked it.
         if os.fstat(descriptor).st_nlink:
             return path, descriptor
