@@ -160,6 +160,26 @@ async def test_a_row_that_is_no_event_is_put_aside_and_the_others_are_announced(
     assert json.loads(letter.data or b"") == {"product": "../A"}
 
 
+@pytest.mark.parametrize("event", ["[1]", "null", '{"product": ["A"]}'])
+async def test_a_row_of_any_json_is_put_aside_and_the_others_are_announced(
+    tmp_path: Path,
+    own_nats: NatsServer,
+    make_settings: MakeSettings,
+    make_file: MakeFile,
+    event: str,
+) -> None:
+    with serving(open_sdb, make_settings()) as url, SdbClient(url) as client:
+        with closing(sqlite3.connect(tmp_path / "sdb.db")) as database, database:
+            database.execute(
+                "INSERT INTO outbox (event_id, event) VALUES (?, ?)",
+                ("A/o/1@2026-01-01T00:00:00+00:00", event),
+            )
+        stored = client.import_file(make_file(b"x"), "LC", "sb1")
+        (announcement,) = await announced(own_nats, 1)
+        assert DataAvailable.model_validate(announcement.data) == says(stored)
+        await eventually(partial(_nothing_waits, tmp_path / "sdb.db"), 30)
+
+
 async def test_each_row_that_is_no_event_is_put_aside_though_it_has_the_number_of_another(
     tmp_path: Path, own_nats: NatsServer, make_settings: MakeSettings
 ) -> None:

@@ -62,7 +62,8 @@ class Announcement:
     id: int
     event_id: str
     type: str
-    event: Mapping[str, Any]
+    event: Any
+    """An object of JSON, unless it is no event."""
 
 
 class Announcer:
@@ -275,9 +276,9 @@ def _concurrent_batches(rows: Sequence[Announcement]) -> Iterator[list[Announcem
     would overtake it.
     """
     batch: list[Announcement] = []
-    instances: set[tuple[object, object]] = set()
+    instances: set[tuple[str, str] | None] = set()
     for row in rows:
-        instance = (row.event.get("product"), row.event.get("obs_id"))
+        instance = _instance_of(row)
         if instance in instances or len(batch) == MAX_IN_FLIGHT:
             yield batch
             batch, instances = [], set()
@@ -285,6 +286,13 @@ def _concurrent_batches(rows: Sequence[Announcement]) -> Iterator[list[Announcem
         instances.add(instance)
     if batch:
         yield batch
+
+
+def _instance_of(row: Announcement) -> tuple[str, str] | None:
+    """Return what a row announces a version of; of one that is no event, whatever it has there."""
+    if not isinstance(row.event, Mapping):
+        return None
+    return str(row.event.get("product")), str(row.event.get("obs_id"))
 
 
 def _count_waiting(connection: sa.Connection, acknowledged: Mapping[str, int]) -> int:
