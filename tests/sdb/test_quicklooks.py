@@ -23,7 +23,7 @@ from batuta.sdb.service import open_sdb
 from batuta.service.client import ServiceError
 from tests.sdb.archives import picture
 from tests.sdb.conftest import MakeSettings
-from tests.sdb.test_imports import NAMED, kept, metric, post
+from tests.sdb.test_imports import NAMED, kept, metric, post, stored_files
 from tests.support.buckets import Bucket, open_bucket
 from tests.support.services import ServiceProcess, serving
 from tests.support.waiting import eventually_sync
@@ -351,6 +351,25 @@ def test_a_store_that_cannot_be_read_is_no_failure_of_the_file(
             bucket.failing = None
             assert client.quicklook("LC", "o1", to=tmp_path / "q.png").origin == "drawn"
         assert list((tmp_path / "scratch").iterdir()) == []
+
+
+@pytest.mark.parametrize("cut", [False, True])
+def test_damaged_bytes_are_no_failure_of_the_file(
+    make_settings: MakeSettings, store_folder: Path, tmp_path: Path, *, cut: bool
+) -> None:
+    file = tmp_path / "a.png"
+    file.write_bytes(picture(large=True))
+    with serving(open_sdb, make_settings(small_file_bytes=0)) as url, SdbClient(url) as client:
+        client.import_file(file, "IMAGE", "o1")
+        (stored,) = stored_files(store_folder)
+        content = stored.read_bytes()
+        half = content[: len(content) // 2]
+        stored.write_bytes(half if cut else half.ljust(len(content), b"\0"))
+        given = quicklook(client, "IMAGE/o1")
+        assert given.status_code == 500
+        assert ("shorter than was stored" if cut else "damaged") in given.json()["detail"]
+        stored.write_bytes(content)
+        assert quicklook(client, "IMAGE/o1").status_code == 200
 
 
 def _refuse(bucket: Bucket) -> None:

@@ -1,5 +1,6 @@
 """The bytes of products and quicklooks: small ones in the database, the others in the store."""
 
+import hashlib
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -107,6 +108,14 @@ class Contents:
         """Return all bytes, or those before `stop`; raises as `read`."""
         end = stored.size if stop is None else min(stop, stored.size)
         return b"".join([bytes(piece) async for piece in self.read(stored, 0, end)])
+
+    async def digest(self, stored: Recorded) -> str:
+        """Return the SHA-256 that all bytes have now, in hexadecimal; raises as `read`."""
+        digest = hashlib.sha256()
+        async for piece in self.read(stored, 0, stored.size):
+            # In a thread: hashing releases Python's lock, and a chunk takes about a millisecond.
+            await run_in_threadpool(digest.update, piece)
+        return digest.hexdigest()
 
     def path_in_store(self, stored: Recorded) -> Path | None:
         """Return the file that has exactly these bytes, if there is one on this machine."""

@@ -6,14 +6,12 @@ it costs a second reading.
 """
 
 import base64
-import hashlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from http import HTTPStatus
 from urllib.parse import quote
 
 from fastapi import Request, Response
-from starlette.concurrency import run_in_threadpool
 from starlette.responses import StreamingResponse
 
 from batuta.sdb.contents import Contents
@@ -70,14 +68,11 @@ async def export(asked: ExportRequest, contents: Contents, metrics: SdbMetrics) 
 
 
 async def _verify(stored: StoredProduct, contents: Contents) -> None:
-    digest = hashlib.sha256()
-    async for piece in contents.read(stored, 0, stored.size):
-        # In a thread: hashing releases Python's lock, and a chunk takes about a millisecond.
-        await run_in_threadpool(digest.update, piece)
-    if digest.hexdigest() != stored.sha256:
+    digest = await contents.digest(stored)
+    if digest != stored.sha256:
         raise DamagedObjectError(
             f"{stored.product} of {stored.obs_id}, version {stored.version}: damaged: its SHA-256 "
-            f"is {digest.hexdigest()}, not {stored.sha256}; nothing was sent"
+            f"is {digest}, not {stored.sha256}; nothing was sent"
         )
 
 

@@ -22,6 +22,7 @@ from batuta.sdb.drawing_queue import DrawingQueue
 from batuta.sdb.metrics import SdbMetrics
 from batuta.sdb.quicklook_records import DrawnQuicklook, find_quicklook, record_drawn
 from batuta.sdb.records import QuicklookState, StoredProduct
+from batuta.sdb.store import DamagedObjectError
 from batuta.service.committer import Committer
 from batuta.service.database import reading
 
@@ -33,7 +34,7 @@ RETRY_AFTER_S: Final = 1
 MAX_WAITING: Final = 500
 """Drawings that wait for a process; of more, those asked for longest ago are to be asked again."""
 MAX_FETCHED_BYTES: Final = 2**30
-"""The largest file that is fetched from a bucket to be drawn."""
+"""The largest file that is fetched from a bucket to be drawn, or read again if it cannot be."""
 _MAX_PROBLEM: Final = 400
 _PNG: Final = "image/png"
 
@@ -153,6 +154,7 @@ class Quicklooks:
             async with self._contents.as_file(stored) as path:
                 picture = await self._drawer.draw(kind, path)
         except CannotDrawError as exc:
+            await self._require_intact(stored)
             problem = shortened(str(exc), _MAX_PROBLEM)
             drawn = DrawnQuicklook(problem=problem, drawer=DRAWER)
             self._metrics.not_drawn.inc()
@@ -168,6 +170,19 @@ class Quicklooks:
             partial(record_drawn, stored=stored, drawn=drawn, content=content)
         )
         return drawn
+
+    async def _require_intact(self, stored: StoredProduct) -> None:
+        """Raise if its bytes are damaged: once they are repaired, it may be drawn.
+
+        Of larger files, a second reading would take longer than a picture is worth.
+        """
+        if stored.size > MAX_FETCHED_BYTES:
+            return
+        digest = await self._contents.digest(stored)
+        if digest != stored.sha256:
+            raise DamagedObjectError(
+                f"{_name(stored)}: damaged: its SHA-256 is {digest}, not {stored.sha256}"
+            )
 
     def _on_drawn(self, stored: StoredProduct, task: "asyncio.Task[DrawnQuicklook]") -> None:
         self._drawing.pop(_key(stored), None)
