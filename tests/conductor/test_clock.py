@@ -16,6 +16,7 @@ from batuta.conductor.decisions.events import Busy
 from batuta.conductor.decisions.processing_record import AHEAD_S
 from batuta.conductor.decisions.remaking import ANNOUNCED_WITHIN_S, ProcessingEnd, is_under_way
 from batuta.conductor.decisions.requests import PollAction, poll
+from batuta.conductor.decisions.stops import StopAnswer
 from batuta.graph import Graph
 from batuta.messaging import ProcessingState as State
 from tests.conductor.graphs import graph_of
@@ -152,7 +153,7 @@ def test_a_stop_that_was_to_be_told_then_is_told_now(open_ledger: OpenLedger) ->
     harness.report(request, State.RUNNING)
     cancelled = harness.ledger.operations.cancel(request.processing_id, None)
     assert cancelled is not None
-    harness.ledger.stops.record_told([(cancelled, "connection refused")])
+    harness.ledger.stops.record_told([(cancelled, StopAnswer(failure="connection refused"))])
     assert harness.ledger.stops.take_due() == []
     assert right_again(harness) == 1
     assert [each.id for each in harness.ledger.stops.take_due()] == [request.processing_id]

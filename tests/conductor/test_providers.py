@@ -300,7 +300,7 @@ async def test_a_stop_names_its_attempt_to_those_that_count_them(
     ):
         record = replace(RUNNING, interface=interface)
         await opened.poll(Poll(record, PollAction.STOP))
-        await opened.cancel(record)
+        await opened.stop(record)
     assert [head.split()[:2] for head in heads] == [[b"DELETE", path]] * 2
 
 

@@ -16,12 +16,12 @@ from batuta.conductor.decisions.processing_record import WaitConfig
 from batuta.conductor.decisions.stops import (
     ARRIVES_WITHIN_S,
     GIVEN_UP_AFTER_S,
-    NOT_KNOWN,
     UNANSWERED_S,
     Stop,
+    StopAnswer,
+    after_answer,
     being_told,
     history_of,
-    not_told,
     stop_of,
 )
 from batuta.conductor.service import open_conductor
@@ -35,6 +35,8 @@ from tests.support.services import ServiceProcess, serving
 from tests.support.waiting import eventually_sync
 
 GRAPH = graph_of(["A"], {"B": {"m_input": ["A"]}})
+STOPPED, NOT_THERE = StopAnswer(), StopAnswer(failure="not there")
+NOT_KNOWN = StopAnswer(is_known=False)
 WAITS = WaitConfig(retry_wait_s=1.0, retry_wait_max_s=300.0)
 STOP = Stop(
     id="p1",
@@ -69,34 +71,34 @@ def test_a_provider_that_cannot_be_told_is_told_again_ever_later_and_given_up_at
     for _ in range(10):
         assert after is not None
         now = after.next_at
-        after = not_told(after, "not there", now, WAITS)
+        after = after_answer(after, NOT_THERE, now, WAITS)
         assert after is not None
         waits.append(after.next_at - now)
     assert waits == [1, 2, 4, 8, 16, 32, 64, 128, 256, 300]
     assert after is not None
     assert (after.tries, after.problem) == (10, "not there")
-    assert not_told(after, "not there", STOP.since + GIVEN_UP_AFTER_S, WAITS) is None
+    assert after_answer(after, NOT_THERE, STOP.since + GIVEN_UP_AFTER_S, WAITS) is None
     assert being_told(STOP, 200.0).next_at > 200.0
 
 
 def test_one_that_a_provider_does_not_know_may_arrive_yet_and_is_told_again_for_a_while() -> None:
-    after = not_told(STOP, NOT_KNOWN, STOP.since + 1, WAITS)
+    after = after_answer(STOP, NOT_KNOWN, STOP.since + 1, WAITS)
     assert after is not None
     assert history_of(STOP, after, NOT_KNOWN) is None
     assert after.next_at > STOP.since + 1
-    assert not_told(after, NOT_KNOWN, STOP.since + ARRIVES_WITHIN_S, WAITS) is None
+    assert after_answer(after, NOT_KNOWN, STOP.since + ARRIVES_WITHIN_S, WAITS) is None
     assert history_of(after, None, NOT_KNOWN) is None
-    assert history_of(after, None, None) == "stopped at its provider"
+    assert history_of(after, None, STOPPED) == "stopped at its provider"
 
 
 def test_of_many_tries_the_first_and_the_end_are_told() -> None:
-    once = not_told(STOP, "not there", 100.0, WAITS)
+    once = after_answer(STOP, NOT_THERE, 100.0, WAITS)
     assert once is not None
-    assert history_of(STOP, None, None) is None
-    assert history_of(STOP, once, "x") == "not stopped at its provider yet, tried again"
-    assert history_of(once, once, "x") is None
-    assert history_of(once, None, None) == "stopped at its provider"
-    assert history_of(once, None, "x") == "not stopped at its provider, given up"
+    assert history_of(STOP, None, STOPPED) is None
+    assert history_of(STOP, once, NOT_THERE) == "not stopped at its provider yet, tried again"
+    assert history_of(once, once, NOT_THERE) is None
+    assert history_of(once, None, STOPPED) == "stopped at its provider"
+    assert history_of(once, None, NOT_THERE) == "not stopped at its provider, given up"
 
 
 # ---------------------------------------------------------------------- recorded
@@ -125,12 +127,12 @@ def test_a_stop_is_recorded_with_what_stops_it_and_survives_a_kill(
     again = open_ledger(GRAPH)
     again.clock.now = harness.clock.now + 61
     (stop,) = again.ledger.stops.take_due()
-    again.ledger.stops.record(stop, "connection refused")
+    again.ledger.stops.record(stop, StopAnswer(failure="connection refused"))
     (waiting,) = again.ledger.stops.all()
     assert (waiting.tries, waiting.problem) == (1, "connection refused")
     again.clock.advance(300)
     (stop,) = again.ledger.stops.take_due()
-    again.ledger.stops.record(stop, None)
+    again.ledger.stops.record(stop, STOPPED)
     assert again.ledger.stops.all() == []
     views = EventViews(again.engine, again.current, again.views)
     why = WhyViews(views, LateViews(again.engine)).why("B", "o1")
@@ -151,9 +153,9 @@ def test_what_an_operator_cancels_is_told_after_a_kill(open_ledger: OpenLedger) 
     again.clock.now = harness.clock.now + UNANSWERED_S + 1
     (stop,) = again.ledger.stops.take_due()
     assert (stop.id, stop.attempt, stop.provider) == (request.processing_id, 1, "maker")
-    again.ledger.stops.record_told([(replace(cancelled, attempt=2), None)])
+    again.ledger.stops.record_told([(replace(cancelled, attempt=2), STOPPED)])
     assert again.ledger.stops.all() != [], "that was another attempt"
-    again.ledger.stops.record_told([(cancelled, None)])
+    again.ledger.stops.record_told([(cancelled, STOPPED)])
     assert again.ledger.stops.all() == []
 
 

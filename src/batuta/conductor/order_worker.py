@@ -7,11 +7,9 @@ from typing import Final
 
 from batuta.conductor.database.operations.order_sets import OrderSets, SetOrder
 from batuta.conductor.decisions.processing_record import ProcessingRecord
-from batuta.conductor.decisions.stops import NOT_KNOWN
 from batuta.conductor.dispatch.dispatcher import Dispatcher
-from batuta.conductor.dispatch.providers import Providers, why_not_stopped
+from batuta.conductor.dispatch.providers import Providers
 from batuta.errors import one_line
-from batuta.service.client import ServiceError
 from batuta.service.database import UNAVAILABLE
 
 LOG: Final = logging.getLogger(__name__)
@@ -80,17 +78,10 @@ class OrderWorker:
         stops = self._dispatcher.ledger.stops
         for start in range(0, len(cancelled), MAX_TOLD_AT_ONCE):
             some = cancelled[start : start + MAX_TOLD_AT_ONCE]
-            problems = await asyncio.gather(*map(self._cancel, some))
-            told = list(zip(some, problems, strict=True))
+            answers = await asyncio.gather(*map(self._providers.stop, some))
+            told = list(zip(some, answers, strict=True))
             await self._dispatcher.write(stops.record_told, told)
-            for record, why in told:
-                if why not in (None, NOT_KNOWN):
-                    problem = f"its provider could not be notified of {record.id}: {why}"
-                    await self._dispatcher.write(self.sets.record_problem, number, problem)
-
-    async def _cancel(self, record: ProcessingRecord) -> str | None:
-        try:
-            await self._providers.cancel(record)
-        except ServiceError as exc:
-            return why_not_stopped(exc)
-        return None
+            for record, answer in told:
+                if answer.failure is not None:
+                    why = f"its provider could not be notified of {record.id}: {answer.failure}"
+                    await self._dispatcher.write(self.sets.record_problem, number, why)

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from typing import Final
 
 from batuta.conductor.database.stops import StopStore
-from batuta.conductor.decisions.stops import NOT_KNOWN, Stop
-from batuta.conductor.dispatch.providers import Providers, why_not_stopped
+from batuta.conductor.decisions.stops import Stop
+from batuta.conductor.dispatch.providers import Providers
 from batuta.conductor.pruner import Write
-from batuta.service.client import ServiceError
 
 LOG: Final = logging.getLogger(__name__)
 
@@ -57,16 +56,12 @@ class StopWatch:
                 continue
 
     async def _tell(self, stop: Stop) -> None:
-        problem: str | None = None
-        try:
-            await self._providers.cancel(stop)
-        except ServiceError as exc:
-            problem = why_not_stopped(exc)
-            if problem not in (None, NOT_KNOWN):
-                LOG.warning(
-                    "%s of %s: stopped, and not at its provider: %s",
-                    stop.product,
-                    stop.obs_id,
-                    problem,
-                )
-        await self._write(self.stops.record, stop, problem)
+        answer = await self._providers.stop(stop)
+        if answer.failure is not None:
+            LOG.warning(
+                "%s of %s: stopped, and not at its provider: %s",
+                stop.product,
+                stop.obs_id,
+                answer.failure,
+            )
+        await self._write(self.stops.record, stop, answer)

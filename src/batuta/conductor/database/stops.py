@@ -10,7 +10,7 @@ from batuta.conductor.database.history import record_stop
 from batuta.conductor.database.records import Row
 from batuta.conductor.database.schema import processings, stops
 from batuta.conductor.decisions.processing_record import ProcessingRecord, WaitConfig
-from batuta.conductor.decisions.stops import Stop, being_told, history_of, not_told
+from batuta.conductor.decisions.stops import Stop, StopAnswer, after_answer, being_told, history_of
 from batuta.messaging import ProcessingState as State
 from batuta.service.database import insert, reading
 
@@ -55,20 +55,17 @@ class StopStore:
             query = sa.select(stops).order_by(stops.c.since, stops.c.id)
             return [_stop(row) for row in connection.execute(query)]
 
-    def record_told(self, told: Sequence[tuple[ProcessingRecord, str | None]]) -> None:
-        """Record of what was cancelled, as it was before, that its provider has answered.
-
-        Or why it could not be told.
-        """
+    def record_told(self, told: Sequence[tuple[ProcessingRecord, StopAnswer]]) -> None:
+        """Record what came of telling providers of what was cancelled, as it was before."""
         now = self._clock()
-        problems = {(record.id, record.attempt): problem for record, problem in told}
+        answers = {(record.id, record.attempt): answer for record, answer in told}
         ids = [record.id for record, _ in told]
         with self._engine.begin() as connection:
             query = sa.select(stops).where(stops.c.id.in_(ids)).order_by(stops.c.id)
             for row in connection.execute(query.with_for_update()).all():
                 # A later attempt may have been cancelled meanwhile, too.
-                if (row.id, row.attempt) in problems:
-                    self._record(connection, _stop(row), problems[row.id, row.attempt], now)
+                if (row.id, row.attempt) in answers:
+                    self._record(connection, _stop(row), answers[row.id, row.attempt], now)
 
     def take_due(self) -> list[Stop]:
         """Return what providers are to be told now, as being told.
@@ -89,8 +86,8 @@ class StopStore:
             record_stops(connection, [being_told(each, now) for each in due])
         return due
 
-    def record(self, stop: Stop, problem: str | None) -> None:
-        """Record that a provider has answered, or why it could not be told."""
+    def record(self, stop: Stop, answer: StopAnswer) -> None:
+        """Record what came of telling a provider."""
         now = self._clock()
         with self._engine.begin() as connection:
             row = connection.execute(
@@ -99,15 +96,15 @@ class StopStore:
                 .with_for_update()
             ).one_or_none()
             if row is not None:
-                self._record(connection, _stop(row), problem, now)
+                self._record(connection, _stop(row), answer, now)
 
     def _record(
-        self, connection: sa.Connection, stop: Stop, problem: str | None, now: float
+        self, connection: sa.Connection, stop: Stop, answer: StopAnswer, now: float
     ) -> None:
-        after = None if problem is None else not_told(stop, problem, now, self._waits)
-        what = history_of(stop, after, problem)
+        after = after_answer(stop, answer, now, self._waits)
+        what = history_of(stop, after, answer)
         if what is not None:
-            record_stop(connection, stop, now, what, problem)
+            record_stop(connection, stop, now, what, answer.failure)
         if after is None:
             connection.execute(sa.delete(stops).where(stops.c.id == stop.id))
         else:

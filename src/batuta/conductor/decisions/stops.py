@@ -21,7 +21,7 @@ UNANSWERED_S: Final = 60.0
 ARRIVES_WITHIN_S: Final = 60.0
 """For how long a request may be on its way, in seconds: what is told to stop may overtake it, and a
 provider that does not know the processing may be about to."""
-NOT_KNOWN: Final = "its provider does not know it, or not yet"
+_NOT_KNOWN: Final = "its provider does not know it, or not yet"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +59,22 @@ class Stop:
     problem: str | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StopAnswer:
+    """What came of telling a provider to stop a processing.
+
+    Attributes
+    ----------
+    failure : str or None
+        Why it could not be told.
+    is_known : bool
+        Whether it knows the processing, as far as it has answered.
+    """
+
+    failure: str | None = None
+    is_known: bool = True
+
+
 def stop_of(stopped: ProcessingRecord, now: float) -> Stop | None:
     """Return what the provider is told of a processing that is stopped, as it was before."""
     if stopped.state not in AT_PROVIDER:
@@ -81,24 +97,27 @@ def being_told(stop: Stop, now: float) -> Stop:
     return replace(stop, next_at=now + UNANSWERED_S)
 
 
-def not_told(stop: Stop, problem: str, now: float, waits: WaitConfig) -> Stop | None:
-    """Return `stop` after its provider could not be told; None if it is told no more."""
-    told_for_s = ARRIVES_WITHIN_S if problem == NOT_KNOWN else GIVEN_UP_AFTER_S
+def after_answer(stop: Stop, answer: StopAnswer, now: float, waits: WaitConfig) -> Stop | None:
+    """Return `stop` as its provider is to be told again; None if it is told no more."""
+    if answer.failure is None and answer.is_known:
+        return None
+    told_for_s = ARRIVES_WITHIN_S if answer.failure is None else GIVEN_UP_AFTER_S
     if now >= stop.since + told_for_s:
         return None
     tries = stop.tries + 1
     wait_s = retry_wait_s(tries, waits.retry_wait_s, waits.retry_wait_max_s)
+    problem = answer.failure or _NOT_KNOWN
     return replace(stop, tries=tries, next_at=now + wait_s, problem=problem)
 
 
-def history_of(before: Stop, after: Stop | None, problem: str | None) -> str | None:
+def history_of(before: Stop, after: Stop | None, answer: StopAnswer) -> str | None:
     """Return what is told of a try in the history of the processing; None if nothing is.
 
     Of tries that follow each other without an answer, the first one and what came of them.
     """
-    if problem == NOT_KNOWN:
+    if not answer.is_known:
         return None
-    if problem is None:
+    if answer.failure is None:
         return "stopped at its provider" if before.tries else None
     if after is None:
         return "not stopped at its provider, given up"

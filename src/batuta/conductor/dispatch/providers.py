@@ -24,7 +24,7 @@ from batuta.conductor.decisions.events import (
 )
 from batuta.conductor.decisions.processing_record import ProcessingRecord
 from batuta.conductor.decisions.requests import Poll, PollAction
-from batuta.conductor.decisions.stops import NOT_KNOWN, Stop
+from batuta.conductor.decisions.stops import Stop, StopAnswer
 from batuta.errors import one_line
 from batuta.messaging import ProcessingState as State
 from batuta.service.client import ServiceError
@@ -125,16 +125,16 @@ class Providers:
             )
         return _told(answer, record.id, record.attempt, interface=shown)
 
-    async def cancel(self, record: ProcessingRecord | Stop) -> None:
-        """Stop a processing.
-
-        Raises
-        ------
-        ServiceError
-            If the pipeline cannot be reached, does not know it, or cannot stop it: see
-            `why_not_stopped`.
-        """
-        await self._ask(record, "DELETE")
+    async def stop(self, record: ProcessingRecord | Stop) -> StopAnswer:
+        """Tell a pipeline to stop a processing; one that cannot stop any has answered, too."""
+        try:
+            await self._ask(record, "DELETE")
+        except ServiceError as exc:
+            if exc.status in _UNKNOWN:
+                return StopAnswer(is_known=False)
+            if exc.status not in CANNOT:
+                return StopAnswer(failure=one_line(exc))
+        return StopAnswer()
 
     async def _ask(self, record: ProcessingRecord | Stop, method: str) -> Answer:
         """Send a request about a processing to where it is."""
@@ -324,13 +324,6 @@ def _is_of_earlier_attempt(answer: PipelineAnswer, record: ProcessingRecord) -> 
     """
     ended = answer.state in (State.FAILED, State.CANCELLED)
     return ended and answer.attempt is not None and answer.attempt < record.pipeline_attempt
-
-
-def why_not_stopped(exc: ServiceError) -> str | None:
-    """Return why a provider is to be told again to stop a processing; None if it is not."""
-    if exc.status in _UNKNOWN:
-        return NOT_KNOWN
-    return None if exc.status in CANNOT else one_line(exc)
 
 
 def _after_failed_poll(record: ProcessingRecord, exc: ServiceError, *, overdue: bool) -> Event:

@@ -14,14 +14,11 @@ from batuta.conductor.database.views.observations import (
     Views,
 )
 from batuta.conductor.decisions.processing_record import AT_PROVIDER, TO_BE_MADE, ProcessingRecord
-from batuta.conductor.decisions.stops import NOT_KNOWN
-from batuta.conductor.dispatch.providers import why_not_stopped
 from batuta.conductor.routes.bulk_routes import Order, UrgencyBody
 from batuta.conductor.routes.common import (
     unknown_product,
 )
 from batuta.conductor.routes.components import Components
-from batuta.service.client import ServiceError
 from batuta.service.operators import Operator
 from batuta.service.problems import ProblemError
 
@@ -131,15 +128,11 @@ async def _cancel_at_provider(components: Components, before: ProcessingRecord) 
     # and of what the pipeline reports later only a success counts.
     if before.state not in AT_PROVIDER:
         return
-    problem: str | None = None
-    try:
-        await components.providers.cancel(before)
-    except ServiceError as exc:
-        problem = why_not_stopped(exc)
-    await components.dispatcher.write(components.stops.record_told, [(before, problem)])
-    if problem not in (None, NOT_KNOWN):
+    answer = await components.providers.stop(before)
+    await components.dispatcher.write(components.stops.record_told, [(before, answer)])
+    if answer.failure is not None:
         raise ProblemError(
             HTTPStatus.BAD_GATEWAY,
-            f"cancelled in the conductor, but its provider could not be notified: {problem}; it is "
-            "told again",
+            "cancelled in the conductor, but its provider could not be notified: "
+            f"{answer.failure}; it is told again",
         )
