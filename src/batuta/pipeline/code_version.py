@@ -217,6 +217,7 @@ def _git(folder: str, *arguments: str) -> str | None:
             ["git", "-C", folder, *arguments],
             capture_output=True,
             text=True,
+            errors="replace",
             timeout=GIT_TIMEOUT_S,
             check=False,
         )

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
+from batuta.commands import run_command
 from batuta.errors import BatutaError
 from batuta.pipeline.exit_status import describe_exit
 from batuta.profiling.capture.layout import SUMMARY_HTML, SUMMARY_TEXT
@@ -50,23 +51,16 @@ def _has_summary(folder: Path) -> bool:
 
 
 async def _run(*command: str) -> None:
-    process = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.PIPE)
     try:
-        async with asyncio.timeout(SUMMARY_TIMEOUT_S):
-            _, errors = await process.communicate()
+        code, _, errors = await run_command(command, SUMMARY_TIMEOUT_S)
     except TimeoutError as exc:
         raise SummaryError(f"writing the summary timed out after {SUMMARY_TIMEOUT_S:g} s") from exc
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-    errors_text = errors.decode(errors="replace").strip()
-    if errors_text:
-        LOG.warning("%s: %s", " ".join(command[1:]), errors_text)
-    if process.returncode:
-        raise SummaryError(
-            errors_text.rpartition("\n")[2] or f"it {describe_exit(process.returncode)}"
-        )
+    except OSError as exc:
+        raise SummaryError(f"writing the summary cannot be started: {exc.strerror}") from exc
+    if errors.strip():
+        LOG.warning("%s: %s", " ".join(command[1:]), errors.strip())
+    if code:
+        raise SummaryError(errors.strip().rpartition("\n")[2] or f"it {describe_exit(code)}")
 
 
 def write_summary(folder: Path) -> None:

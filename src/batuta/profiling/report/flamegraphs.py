@@ -58,7 +58,7 @@ def draw_flame_graph(file: Path, page: Path, *, leaks: bool = False) -> None:
     command = [sys.executable, "-m", "memray", "flamegraph", "--no-web", "--force"]
     command += ["--leaks"] if leaks else []
     command += ["--output", str(page), str(file)]
-    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    ended = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
     if ended.returncode != 0 or not page.exists():
         output = " ".join((ended.stderr or ended.stdout).split())
         raise BatutaError(f"{file}: memray could not draw a flame graph: {output}")

@@ -1,6 +1,5 @@
 """The commands of batch systems: which batch jobs wait, run, or have ended."""
 
-import asyncio
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,6 +8,7 @@ from enum import Enum
 from typing import Final, Protocol
 
 from batuta.cluster.errors import ClusterError
+from batuta.commands import run_command
 from batuta.errors import one_line
 
 COMMAND_TIMEOUT_S = 60.0
@@ -75,12 +75,13 @@ class Slurm:
 
     async def statuses(self, job_ids: Iterable[str]) -> Mapping[str, BatchJobStatus]:
         """Ask ``squeue`` for all batch jobs of this user: it fails when given a forgotten id."""
-        code, output, error = await run_command(
+        code, output, error = await ask_batch_system(
             ("squeue", f"--user={os.getuid()}", "--states=all", *_SQUEUE_FORMAT)
         )
         if code:
             raise BatchSystemUnreachableError(f"squeue: {error}")
-        found = {line.split("|")[0].strip(): line.split("|")[1:] for line in output.splitlines()}
+        fields = (line.split("|", 2) for line in output.splitlines())
+        found = {each[0].strip(): each[1:] for each in fields if len(each) == 3}
         return {job_id: _slurm_status(*found[job_id]) for job_id in job_ids if job_id in found}
 
 
@@ -117,7 +118,7 @@ class Pbs:
         asked = list(job_ids)
         if not asked:
             return {}
-        code, output, error = await run_command(("qstat", *asked))
+        code, output, error = await ask_batch_system(("qstat", *asked))
         if code and not _names_ended_jobs(error):
             raise BatchSystemUnreachableError(f"qstat: {error}")
         found = {}
@@ -150,7 +151,7 @@ def _pbs_status(letter: str) -> BatchJobStatus:
     return BatchJobStatus(BatchJobState.RUNNING, f"state {letter}")
 
 
-async def run_command(command: Sequence[str]) -> tuple[int, str, str]:
+async def ask_batch_system(command: Sequence[str]) -> tuple[int, str, str]:
     """Run a command; return its exit code, its output, and its errors in one line.
 
     Raises
@@ -159,17 +160,11 @@ async def run_command(command: Sequence[str]) -> tuple[int, str, str]:
         If the command cannot be run, or takes too long.
     """
     try:
-        process = await asyncio.create_subprocess_exec(
-            *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
-        )
-    except OSError as exc:
-        raise BatchSystemUnreachableError(f"{command[0]}: {exc.strerror}") from exc
-    try:
-        output, errors = await asyncio.wait_for(process.communicate(), COMMAND_TIMEOUT_S)
+        code, output, errors = await run_command(command, COMMAND_TIMEOUT_S)
     except TimeoutError:
-        process.kill()
-        await process.communicate()
         raise BatchSystemUnreachableError(
             f"{command[0]}: no answer in {COMMAND_TIMEOUT_S:g} s"
         ) from None
-    return process.returncode or 0, output.decode(), one_line(errors.decode())
+    except OSError as exc:
+        raise BatchSystemUnreachableError(f"{command[0]}: {exc.strerror}") from exc
+    return code, output, one_line(errors)

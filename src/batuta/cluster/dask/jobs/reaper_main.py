@@ -107,7 +107,12 @@ def _run(command: Sequence[str]) -> str:
     """Run a command that cancels; return its error, unless the batch jobs had ended already."""
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, check=False, timeout=_COMMAND_TIMEOUT_S
+            command,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+            timeout=_COMMAND_TIMEOUT_S,
         )
     except (OSError, subprocess.TimeoutExpired) as exc:
         return str(exc)

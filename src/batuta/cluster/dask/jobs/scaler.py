@@ -17,7 +17,7 @@ from batuta.cluster.dask.jobs.batch_system import (
     BatchJobStatus,
     BatchSystem,
     BatchSystemUnreachableError,
-    run_command,
+    ask_batch_system,
 )
 from batuta.cluster.dask.jobs.connections import WorkerConnections
 from batuta.cluster.dask.jobs.reaper import JobReaper
@@ -138,7 +138,7 @@ class JobScaler:
                 await self._cancel(name, jobs[name].job_id)
 
     def _check_hopeless(self, statuses: dict[str, BatchJobStatus]) -> None:
-        """Give up when, several polls in a row, no batch job could ever start."""
+        """Give up once no batch job could ever start, several polls in a row."""
         hopeless = bool(statuses) and all(each.never_starts for each in statuses.values())
         self._hopeless_polls = self._hopeless_polls + 1 if hopeless else 0
         if self._hopeless_polls >= MAX_HOPELESS_POLLS:
@@ -159,7 +159,7 @@ class JobScaler:
             LOST_S,
         )
         with contextlib.suppress(BatchSystemUnreachableError):  # the reaper cancels it in the end
-            await run_command((*self._batch_system.cancel_command, job_id))
+            await ask_batch_system((*self._batch_system.cancel_command, job_id))
         self._remove(name)
 
     def _on_ended(self, name: str, job_id: str, status: BatchJobStatus, *, none_left: bool) -> None:
