@@ -53,6 +53,14 @@ def make_settings(tmp_path: Path, nats_of_sdb: NatsServer, small_file_bytes: int
     return make
 
 
+@pytest.fixture(params=PLACES)
+def settings(
+    request: pytest.FixtureRequest, make_settings: MakeSettings, new_place: NewPlace
+) -> SdbSettings:
+    """Those of an sdb on each database and store."""
+    return make_settings(**asdict(new_place(request.param)))
+
+
 @pytest.fixture
 def store_folder(tmp_path: Path) -> Path:
     """Where the sdb keeps its bytes."""

@@ -6,7 +6,6 @@ import json
 from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from batuta.sdb.recording import ImportRecorder
 from batuta.sdb.retries import GivenUpError
 from batuta.sdb.service import open_sdb
 from batuta.service.client import ServiceError
-from tests.sdb.archives import PLACES, NewPlace, picture
+from tests.sdb.archives import picture
 from tests.sdb.conftest import MakeSettings
 from tests.sdb.test_health import only_reading, run_sql, without_sessions
 from tests.sdb.test_imports import kept, metric
@@ -42,14 +41,6 @@ SIZES = (0, 1, 64 * KIB, 64 * KIB + 1, 1024 * KIB)
 def nats_of_sdb(own_nats: NatsServer) -> NatsServer:
     """What a test announces is all that there is."""
     return own_nats
-
-
-@pytest.fixture(params=PLACES)
-def settings(
-    request: pytest.FixtureRequest, make_settings: MakeSettings, new_place: NewPlace
-) -> SdbSettings:
-    """Those of an sdb on each database and store."""
-    return make_settings(**asdict(new_place(request.param)))
 
 
 @pytest.fixture

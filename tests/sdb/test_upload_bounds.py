@@ -33,13 +33,12 @@ from tests.sdb.tus import (
     offset_of,
     partial_files,
     receiving_folder,
-    settings,
     tus,
 )
 from tests.support.services import ServiceProcess, serving
 from tests.support.waiting import eventually_sync
 
-__all__ = ["settings", "tus"]
+__all__ = ["tus"]
 
 
 def test_what_has_expired_is_told_and_deleted(settings: SdbSettings) -> None:

@@ -40,13 +40,12 @@ from tests.sdb.tus import (
     offset_of,
     partial_files,
     send_and_cut,
-    settings,
     tus,
 )
 from tests.support.services import ServiceProcess, serving
 from tests.support.waiting import eventually_sync
 
-__all__ = ["settings", "tus"]
+__all__ = ["tus"]
 
 EACH_CONTENT = pytest.mark.parametrize("content", [b"small", CONTENT], ids=["small", "large"])
 

@@ -4,7 +4,6 @@ import hashlib
 import socket
 from base64 import b64encode
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,8 +16,6 @@ from batuta.sdb import SdbSettings
 from batuta.sdb.service import open_sdb
 from batuta.sdb.tables import MIGRATIONS, UPLOADS
 from batuta.service.database import open_database
-from tests.sdb.archives import PLACES, NewPlace
-from tests.sdb.conftest import MakeSettings
 from tests.support.services import serving
 
 MIB = 2**20
@@ -26,14 +23,6 @@ CONTENT = bytes(range(256)) * 12_000
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
 TUS = {"Tus-Resumable": "1.0.0"}
 SAID = {"product": "EVT", "obs_id": "o1", "filename": "a.fits", "filetype": "application/fits"}
-
-
-@pytest.fixture(params=PLACES)
-def settings(
-    request: pytest.FixtureRequest, make_settings: MakeSettings, new_place: NewPlace
-) -> SdbSettings:
-    """Those of an sdb on each database and store."""
-    return make_settings(**asdict(new_place(request.param)))
 
 
 @pytest.fixture

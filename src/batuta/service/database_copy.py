@@ -79,9 +79,11 @@ def _empty_journal(path: Path) -> None:
     """
     with closing(sqlite3.connect(path)) as connection:
         try:
-            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            (is_blocked, *_) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         except sqlite3.Error as exc:
             raise DatabaseError(f"database {path}: {one_line(exc)}") from exc
+    if is_blocked:
+        raise DatabaseError(f"database {path}: another process uses it")
 
 
 def require_database(url: str) -> None:
