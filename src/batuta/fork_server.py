@@ -16,7 +16,7 @@ from contextlib import suppress
 from multiprocessing import context, forkserver, popen_forkserver, reduction, spawn, util
 from multiprocessing.process import BaseProcess
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 _CLOSE: Final[Any] = getattr(util, "close_fds")  # noqa: B009  not among the types
 
@@ -62,6 +62,9 @@ class ForkServer:
         Modules that it imports before it forks.
     """
 
+    process_class: "ClassVar[type[ForkServerProcess]]"
+    """What `process` makes; a kind of `ForkServerProcess`."""
+
     def __init__(self, preload: Iterable[str] = ()) -> None:
         self.server: Any = getattr(forkserver, "ForkServer")()  # noqa: B009  not among the types
         """That of `multiprocessing`."""
@@ -69,7 +72,7 @@ class ForkServer:
 
     def process(self, target: Callable[..., object], *args: Any, name: str = "") -> BaseProcess:
         """Return a process that will call ``target(*args)``; it is not started yet."""
-        process = ForkServerProcess(target=target, args=args, name=name or None)
+        process = self.process_class(target=target, args=args, name=name or None)
         process.server = self
         return process
 
@@ -114,6 +117,9 @@ class ForkServerProcess(_Process):
     @staticmethod
     def _Popen(process: Any) -> Any:  # noqa: N802  multiprocessing's name
         return _Popen(process)
+
+
+ForkServer.process_class = ForkServerProcess
 
 
 class _Popen(popen_forkserver.Popen):

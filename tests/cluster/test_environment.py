@@ -121,6 +121,16 @@ def test_a_stream_that_cannot_be_flushed_is_named(
     monkeypatch.undo()
 
 
+@pytest.mark.parametrize("mp_mode", ["forkserver", "fork", "spawn"])
+def test_no_cluster_is_made_whose_workers_could_not_start(
+    mp_mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdout", FullStream())
+    with pytest.raises(ClusterError, match=r"sys\.stdout cannot be written to"):
+        create_cluster(check_configuration({"mode": "multiprocessing", "mp_mode": mp_mode}), None)
+    monkeypatch.undo()
+
+
 def test_without_a_short_folder_the_temporary_one_is_named(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -28,22 +28,32 @@ def current_folder() -> Path:
 
 
 def check_start() -> None:
-    """Check that this process can start others.
+    """Check that this process can start others, which import its main script.
 
     Raises
     ------
     ClusterError
-        If the current folder or the main script was removed, if `sys.stdout` or `sys.stderr`
-        cannot be flushed, which `multiprocessing` does before it starts a process, or if ``/proc``
-        tells of other processes than those that would be started.
+        If the current folder or the main script was removed, or as `check_fork` says.
+    """
+    check_fork()
+    current_folder()
+    prepare_main_script()
+
+
+def check_fork() -> None:
+    """Check that this process can be forked, and its workers be found.
+
+    Raises
+    ------
+    ClusterError
+        If `sys.stdout` or `sys.stderr` cannot be flushed, which is done before a process is
+        started, or if ``/proc`` tells of other processes than those that would be started.
     """
     if not proc_is_ours():
         raise ClusterError(
             "/proc is that of another PID namespace: workers cannot be found in it; mount it anew"
             " (unshare --mount-proc), or compute with mode sequential"
         )
-    current_folder()
-    prepare_main_script()
     for name in ("stdout", "stderr"):
         try:
             getattr(sys, name).flush()

@@ -97,3 +97,18 @@ left = [str(each.cmdline()) for each in psutil.Process().children()]
 print([each for each in left if "resource_tracker" not in each])
 """
     assert played(tmp_path, body) == "[]"
+
+
+def test_a_cluster_that_cannot_be_made_leaves_neither_a_copy_nor_a_folder(tmp_path: Path) -> None:
+    body = """
+import os, psutil
+Path("out").mkdir()
+Path("out/workers_log").write_text("no folder")
+try:
+    compute(is_copied, mp_mode="fork", dump_to_disk=True)
+except OSError as exc:
+    print(type(exc).__name__, os.listdir("out"))
+left = [str(each.cmdline()) for each in psutil.Process().children()]
+print([each for each in left if "resource_tracker" not in each])
+"""
+    assert played(tmp_path, body).split("\n") == ["FileExistsError ['workers_log']", "[]"]

@@ -3,12 +3,13 @@
 import contextlib
 import logging
 import weakref
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
 from batuta.cluster import preload
 from batuta.cluster.config import CommonConfig, MultiprocessingConfig
-from batuta.cluster.environment import check_start
+from batuta.cluster.environment import check_fork, check_start
 from batuta.cluster.errors import NoSpaceError
 from batuta.cluster.graph_cluster import GraphCluster
 from batuta.cluster.local.forkserver import copy_forkserver
@@ -39,18 +40,24 @@ class MultiprocessingCluster(GraphCluster):
         self._copy: ProgramCopy | None = None
         self._scattered: list[Scattered] = []
         self._stores: _Stores | None = None
-        if launch_worker:
+        if not launch_worker:
+            return
+        try:
             self._prepare_start(config.mp_mode)
             self._stores = _Stores(config, out_dir)
             self._engine = _scheduler(
                 config, self._stores, out_dir, self.task_metrics, copy=self._copy
             )
+        except BaseException:
+            self.cleanup()  # nobody else can
+            raise
 
     def _prepare_start(self, mp_mode: str) -> None:
         """Prepare what workers are started by, while the cluster has no thread."""
         for_tiles = modules_for_tiles()
         modules = (*preload.modules(), *PRELOADED, *for_tiles)
         if mp_mode == "fork":
+            check_fork()
             self._copy = ProgramCopy(modules)
             return
         check_start()  # now, rather than when the first worker is to start
@@ -87,15 +94,17 @@ class _Stores:
     """The folders of results, for those that tasks read and those that the main process reads."""
 
     def __init__(self, config: MultiprocessingConfig, out_dir: Path | None) -> None:
-        self.results = ResultStore(_results_parent(config, out_dir))
-        self.handover = self.results
+        self._removals: list[Callable[[], object]] = []
+        self.results = self.handover = self._open(_results_parent(config, out_dir))
         if config.dump_to_disk:
             with contextlib.suppress(NoSpaceError):  # it would only be faster
-                self.handover = ResultStore(None)
+                self.handover = self._open(None)
+
+    def _open(self, parent: Path | None) -> ResultStore:
+        store = ResultStore(parent)
         # So that a program that ends without cleaning up leaves no file.
-        self._removals = [
-            weakref.finalize(self, store.close) for store in (self.results, self.handover)
-        ]
+        self._removals.append(weakref.finalize(self, store.close))
+        return store
 
     def close(self) -> None:
         for remove in self._removals:

@@ -55,3 +55,6 @@ class CopyFamilyProcess(FamilyProcess, ForkServerProcess):
     def preparation(self) -> dict[str, Any]:
         """Return what `multiprocessing` prepares in it: little, as it has what the program had."""
         return {"name": self.name} if self.server.is_running() else super().preparation()
+
+
+ProgramCopy.process_class = CopyFamilyProcess

@@ -29,7 +29,7 @@ from batuta.cluster.local.forkserver import start_forkserver
 from batuta.cluster.local.framing import Reader, framed
 from batuta.cluster.local.heartbeat import IDLE, Heartbeat, HeartbeatState, heartbeat_path
 from batuta.cluster.local.process_tree import private_bytes_below
-from batuta.cluster.local.program_copy import CopyFamilyProcess, ProgramCopy
+from batuta.cluster.local.program_copy import ProgramCopy
 from batuta.cluster.local.worker_main import JobRequest, WorkerSetup, serve
 from batuta.cluster.resources import MB
 from batuta.cluster.store import StoredResult
@@ -112,10 +112,12 @@ def _new_process(settings: PoolSettings, name: str, *arguments: Any) -> Any:
         check_start()
     if settings.start_method == "forkserver":
         start_forkserver(settings.preload, {}, needed=modules_for_tiles())
-    kind = FAMILY_PROCESSES[settings.start_method] if settings.copy is None else CopyFamilyProcess
-    process = kind(target=serve, args=arguments, name=name, daemon=True)
-    process.server = settings.copy
-    return process
+    if settings.copy is not None:
+        process = settings.copy.process(serve, *arguments, name=name)
+        process.daemon = True
+        return process
+    kind = FAMILY_PROCESSES[settings.start_method]
+    return kind(target=serve, args=arguments, name=name, daemon=True)
 
 
 @dataclass(slots=True, eq=False)

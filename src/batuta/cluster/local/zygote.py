@@ -38,6 +38,7 @@ _CAREFUL_THREADS: Final = frozenset({"jemalloc_bg_thd"})
 _NO_COPIES: Final = ("libcuda.so",)
 """Libraries that do not work in a copy of a process that uses them (CUDA)."""
 _PACKAGE: Final = "batuta"
+_OPEN_FILES: Final = Path("/proc/self/fd" if sys.platform == "linux" else "/dev/fd")
 
 
 def can_be_copied() -> bool:
@@ -172,7 +173,7 @@ def _forget_the_rest_of_the_program(kept: set[int]) -> None:
 
 def _open_files() -> Iterator[tuple[int, int]]:
     """Iterate over open files and their modes, but for the standard streams."""
-    for each in Path("/dev/fd").iterdir():
+    for each in _OPEN_FILES.iterdir():
         number = int(each.name)
         if number > 2:
             with contextlib.suppress(OSError):  # that of the list itself

@@ -41,10 +41,12 @@ def test_work_starts_with_the_first_worker_and_what_the_others_wait_for_is_repor
     last_core = occupy(slurm, "node2", 1)
     cluster = make_batch_cluster(nb_workers=3)
     counts = record_worker_counts(cluster)
-    found = executor.submit(compute, cluster, tiles(cluster, gate.folder, 6))
+    found = executor.submit(compute, cluster, tiles(cluster, gate.folder, 6, gated))
     eventually_sync(lambda: counts and "3 jobs in the queue (" in counts[-1].waiting_for)
     assert not gate.starts()
     slurm.queue.cancel(last_core)
+    eventually_sync(lambda: counts[-1].present == 1, 60)  # before the tiles end
+    gate.open()
     assert names(found) == [f"tile-{n}" for n in range(6)]
     assert {(each.present, each.asked) for each in counts} == {(0, 3), (1, 3)}
     assert counts[-1].waiting_for.startswith(("2 jobs in the queue (", "3 jobs in the queue ("))
