@@ -67,6 +67,45 @@ def test_a_program_without_logging_shows_its_warnings_one_line_each(tmp_path: Pa
     assert "tiles[0, 3] is retried" in log
 
 
+WITHOUT_FOLDER = """
+import sys
+from batuta.orchestrator import Orchestrator
+from batuta.datasets import CarsDataset, CarsDict
+
+def fail(n):
+    raise ValueError(f"no light on {n}")
+
+if __name__ == "__main__":
+    conf = {"mode": sys.argv[1], "nb_workers": 1, "on_tile_failure": "continue"}
+    with Orchestrator(conf) as orchestrator:
+        dataset = CarsDataset("dict", name="tiles")
+        dataset.create_grid(2, 1, 1, 1)
+        orchestrator.add_to_replace_lists(dataset)
+        for n in range(2):
+            dataset[0, n] = orchestrator.cluster.create_task(fail)(n)
+"""
+
+
+@pytest.mark.parametrize("mode", ["multiprocessing", "local_dask"])
+def test_a_run_without_a_folder_shows_no_tracebacks_of_its_workers(
+    tmp_path: Path, mode: str
+) -> None:
+    script = tmp_path / "program.py"
+    script.write_text(WITHOUT_FOLDER)
+    done = subprocess.run(
+        [sys.executable, str(script), mode],
+        env={"PYTHONPATH": PYTHON_PATH},
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    told = done.stderr.splitlines()
+    assert len([line for line in told if "is retried: ValueError: no light on" in line]) == 2
+    assert len([line for line in told if "] failed: ValueError: no light on" in line]) == 2
+    assert all(line.startswith(("batuta: ", "  tiles[0, ")) for line in told), done.stderr
+
+
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True

@@ -6,16 +6,29 @@ from typing import Any
 
 import numpy as np
 import pytest
+import rasterio
 import xarray as xr
 from affine import Affine
 
 from batuta import TiledOutput, map_tiles
 from batuta.datasets import SaveOptions, TileError, Window
 from batuta.errors import ConfigurationError
-from batuta.orchestrator import TilesFailedError
+from batuta.orchestrator import Event, RunEnded, TileRetried, TilesFailedError
+from batuta.tiling import TilePlace
 from tests.tiling.rasters import PLACE, heights, write_raster
 
 ONCE = "sequential"
+WORKERS = {"mode": "multiprocessing", "nb_workers": 2}
+
+
+class Events:
+    """Keeps the events of a run."""
+
+    def __init__(self) -> None:
+        self.seen: list[Event] = []
+
+    def on_event(self, event: Event) -> None:
+        self.seen.append(event)
 
 
 @pytest.fixture
@@ -160,7 +173,11 @@ def test_an_output_that_cannot_be_written_is_refused_before_the_first_tile(
 @pytest.mark.parametrize(
     ("dtype", "nodata", "line"),
     [
-        ("float16", None, "a.tif: dtype: float16 given, which GeoTIFF does not hold"),
+        (
+            "float16",
+            None,
+            "a.tif: dtype: float16 given, which GeoTIFF does not hold; float32 is accepted",
+        ),
         ("uint8", -5, "a.tif: nodata: -5 given, uint8 holds 0 to 255"),
     ],
 )
@@ -226,6 +243,56 @@ def test_a_wrong_result_is_refused_at_the_first_tile(
     with pytest.raises(TileError, match=line):
         map_tiles(returned, dem, out=outputs, tile=100, mode=ONCE)
     assert [path for path in tmp_path.iterdir() if path.suffix == ".tif"] == [dem]
+
+
+def test_a_run_whose_first_tiles_are_all_refused_computes_no_others(
+    tmp_path: Path, dem: Path
+) -> None:
+    events = Events()
+    with pytest.raises(TilesFailedError, match=r"4 of 48 tiles failed:") as raised:
+        map_tiles(
+            lambda z: z[:-1],
+            dem,
+            out=tmp_path / "a.tif",
+            tile=5,
+            mode=WORKERS,
+            observers=[events],
+        )
+    assert raised.value.__notes__ == ["the first 4 tiles were refused: no other was computed"]
+    assert not (tmp_path / "a.tif").exists()
+    assert not any(isinstance(each, TileRetried) for each in events.seen)
+    assert events.seen[-1] == RunEnded(done=0, failed=4, total=48)
+
+
+def test_a_tile_that_is_refused_once_others_are_saved_costs_no_other(
+    tmp_path: Path, dem: Path
+) -> None:
+    def cut_last_row(z: Any, place: TilePlace) -> Any:
+        return z[:-1] if place.window.row_min >= 35 else z
+
+    out = tmp_path / "a.tif"
+    with pytest.raises(TilesFailedError, match=r"6 of 48 tiles failed:") as raised:
+        map_tiles(cut_last_row, dem, out=out, tile=5, mode=WORKERS)
+    assert not hasattr(raised.value, "__notes__")
+    assert {(each.row, each.col) for each in raised.value.failures} == {(7, n) for n in range(6)}
+    with rasterio.open(out) as raster, rasterio.open(dem) as given:
+        assert np.array_equal(raster.read(1)[:35], given.read(1)[:35])
+
+
+def test_a_function_that_returns_none_for_each_tile_is_told(
+    tmp_path: Path, dem: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def forgetful(z: Any) -> None:
+        z + 1
+
+    out = tmp_path / "a.tif"
+    map_tiles(forgetful, dem, out=out, tile=20, mode=ONCE)
+    assert not out.exists()
+    assert "forgetful returned None for each tile: no file is written" in caplog.text
+    caplog.clear()
+    map_tiles(lambda z, place: z if not place.window.row_min else None, dem, out=out, tile=20)
+    assert out.exists()
+    assert "returned None" not in caplog.text
 
 
 def test_no_input_is_refused() -> None:

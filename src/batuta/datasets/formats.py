@@ -195,7 +195,8 @@ def _dtype_problems(
         return
     kind = np.dtype(dtype).newbyteorder("=")
     if not _holds_dtype(wanted, kind):
-        yield f"dtype: {kind} given, which {wanted.name} does not hold"
+        accepted = _NEAREST_DTYPES.get(kind.char, "float64")
+        yield f"dtype: {kind} given, which {wanted.name} does not hold; {accepted} is accepted"
     elif options.nbits is not None and options.nbits not in NBITS_OF.get(str(kind), range(0)):
         takers = ", ".join(
             f"{each.start} to {each.stop - 1} for {name}" for name, each in NBITS_OF.items()
@@ -205,6 +206,10 @@ def _dtype_problems(
         yield from _nodata_problems(wanted, kind, nodata, options.nbits)
     if options.compression == "lerc" and str(kind) not in _LERC_DTYPES:
         yield f"options.compression: 'lerc' does not take {kind}"
+
+
+_NEAREST_DTYPES: Final = {"?": "uint8", "e": "float32", "G": "complex128"}
+"""To those that a format may not hold, by NumPy's characters for them."""
 
 
 def _holds_dtype(wanted: FileFormat, kind: np.dtype[Any]) -> bool:

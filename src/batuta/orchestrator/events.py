@@ -105,6 +105,8 @@ class TileFailed:
     row: int
     col: int
     cause: str
+    refused: bool = False
+    """Whether it was computed, but is not what its dataset or its file expects (`TileError`)."""
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from batuta.cluster import (
 from batuta.cluster.remote_error import detach
 from batuta.cluster.tasks import Delayed
 from batuta.cluster.tile_activity import TileCosts, TileStart
+from batuta.datasets.errors import TileError
 from batuta.errors import describe_error
 from batuta.orchestrator.disk import find_no_space, own_writes
 from batuta.orchestrator.errors import MAX_LISTED, RootCause, TileFailure, TilesFailedError
@@ -198,11 +199,16 @@ class TileRun:
         except Exception as exc:
             if find_no_space(exc) is not None:
                 raise  # the other tiles would fail too
+            cause = RootCause.of(exc)
+            if isinstance(cause.exception, TileError):
+                # Told at once: if it is the first tile, who observes may stop the run.
+                self.fail([(future.delayed, cause)])
+                return
             is_permanent = isinstance(exc, ClusterBrokenError) or isinstance(
                 exc.__cause__, WorkerMemoryError
             )
             failed = unfinished.permanent if is_permanent else unfinished.retryable
-            failed.append((future.delayed, RootCause.of(exc)))
+            failed.append((future.delayed, cause))
             return
         for key in self._keys[id(future.delayed)]:
             self._on_tile(tile, key)
@@ -299,7 +305,8 @@ class TileRun:
         self.failures.append(
             TileFailure(name, row, col, cause.reason, cause.exception, cause.traceback)
         )
-        self._notify(TileFailed(name, row, col, cause.reason))
+        refused = isinstance(cause.exception, TileError)
+        self._notify(TileFailed(name, row, col, cause.reason, refused=refused))
 
     def report_end(self) -> None:
         """Report the end, with the counts of tiles."""

@@ -6,18 +6,30 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import numpy as np
 
 from batuta.cluster import check_configuration
 from batuta.cluster.errors import WorkerMemoryError
-from batuta.datasets import SaveOptions, Window
+from batuta.datasets import SaveOptions, TileError, Window
 from batuta.datasets.array_tile import ArrayVariable, variable_of
 from batuta.datasets.cars_dataset import CarsDataset
 from batuta.datasets.formats import ARRAYS, DICT
 from batuta.errors import ConfigurationError, describe_value
-from batuta.orchestrator import Event, Observer, Orchestrator, TileDone, TilesFailedError
+from batuta.orchestrator import (
+    Event,
+    Observer,
+    Orchestrator,
+    RunEnded,
+    RunStarted,
+    TileDone,
+    TileFailed,
+    TileFailure,
+    TileKept,
+    TileOutcome,
+    TilesFailedError,
+)
 from batuta.tiling.calls import CallSource, TileCall
 from batuta.tiling.outputs import NAN_IF_FLOAT, TiledOutput
 from batuta.tiling.plan import MB, Limits, TilePlan, grid_spec
@@ -26,6 +38,9 @@ from batuta.tiling.sources import ArraySource, Source, close_files
 from batuta.tiling.tile_task import PARTIAL, PartialTask, TileTask
 
 LOG: Final = logging.getLogger(__name__)
+
+MAX_REFUSED: Final = 4
+"""Tiles that may be refused before any is done: then the function, or the output, is wrong."""
 
 _JOB_MODES: Final = {"slurm_dask", "pbs_dask"}
 
@@ -131,6 +146,56 @@ class MemoryWatch:
             LOG.info("the first tile took %.0f MB of its worker", held_mb)
 
 
+class FirstTilesWatch:
+    """Stops a run whose first tiles are all refused: the others would be, too."""
+
+    def __init__(self) -> None:
+        self._any_done = False
+        self._total = 0
+        self._refused: list[TileFailure] = []
+
+    def on_event(self, event: Event) -> None:
+        """Note a tile that is done or refused.
+
+        Raises
+        ------
+        TilesFailedError
+            Once `MAX_REFUSED` are refused and none is done.
+        """
+        if isinstance(event, RunStarted):
+            self._total += event.total
+        elif isinstance(event, TileDone | TileKept):
+            self._any_done = True
+        elif isinstance(event, TileFailed) and event.refused and not self._any_done:
+            name, row, col, reason = event.dataset_name, event.row, event.col, event.cause
+            self._refused.append(TileFailure(name, row, col, reason, TileError(reason)))
+            if len(self._refused) == MAX_REFUSED:
+                self._stop()
+
+    def _stop(self) -> NoReturn:
+        error = TilesFailedError(self._refused, self._total)
+        error.add_note(f"the first {MAX_REFUSED} tiles were refused: no other was computed")
+        raise error
+
+
+class EmptyRunWatch:
+    """Tells of a run that saves nothing, as its function returned None for each tile.
+
+    Its `return` may have been forgotten.
+    """
+
+    def __init__(self, call: TileCall) -> None:
+        self._call = call
+        self._any_saved = False
+
+    def on_event(self, event: Event) -> None:
+        """Note a tile that is saved; at the end, warn if none is, and none is missing."""
+        if isinstance(event, TileDone | TileKept):
+            self._any_saved = self._any_saved or event.outcome is not TileOutcome.EMPTY
+        elif isinstance(event, RunEnded) and event.done == event.total and not self._any_saved:
+            LOG.warning("%s returned None for each tile: no file is written", self._call.name)
+
+
 class MappedDataset(CarsDataset):
     """A dataset whose `NAN_IF_FLOAT` holds for floats alone, as only its first tile tells."""
 
@@ -174,7 +239,7 @@ class TileRun:
             Once all else is saved, if tiles failed twice.
         """
         folder = self.options.folder(Path(outputs[0].path))
-        with self._orchestrator(folder) as orchestrator:
+        with self._orchestrator(folder, EmptyRunWatch(self.call)) as orchestrator:
             datasets = self._register(orchestrator, outputs)
             self._declare(orchestrator, self._tile_task(orchestrator, outputs), datasets)
 
@@ -226,9 +291,10 @@ class TileRun:
                 yield Window.from_mapping(dataset.get_window_as_dict(*position)), dataset[position]
 
     @contextmanager
-    def _orchestrator(self, folder: Path | None) -> Iterator[Orchestrator]:
+    def _orchestrator(self, folder: Path | None, *watches: Observer) -> Iterator[Orchestrator]:
         LOG.info("%s: %s", self.call.name, self.plan)
-        observers = [*self.options.observers, MemoryWatch(self.plan)]
+        own = (MemoryWatch(self.plan), FirstTilesWatch(), *watches)
+        observers = [*self.options.observers, *own]
         conf = self.options.configuration()
         try:
             with self.options.open_orchestrator(conf, folder, observers=observers) as orchestrator:

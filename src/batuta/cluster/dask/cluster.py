@@ -115,6 +115,7 @@ def _worker_options(config: DaskConfig, out_dir: Path | None, *, run_id: str) ->
         imports=preload.modules(),
         log_level=logging.getLogger("batuta").getEffectiveLevel(),
         send_log=out_dir is not None,
+        quiet=out_dir is None and config.mode == "local_dask",
         measure_memory=config.use_memory_logger,
         measure_tasks=out_dir is not None,
         profile=None if config.profiling is None else config.profiling.options(),

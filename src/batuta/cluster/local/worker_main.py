@@ -173,7 +173,10 @@ class LocalWorker:
         self._process = psutil.Process()
         self._runner: StepRunner | None = None
         """Of the job that runs."""
-        if setup.log_folder is not None:
+        if setup.log_folder is None:
+            # On the screen, the main process tells of what fails: a line for each tile.
+            logging.getLogger(StepRunner.__module__).disabled = True
+        else:
             path = Path(setup.log_folder) / f"worker_{os.getpid()}.log"
             _log_to(path, setup.log_level, self._tile)
         self.base_bytes = private_bytes_of(self._process)

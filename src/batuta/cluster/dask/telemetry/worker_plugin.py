@@ -25,7 +25,7 @@ from batuta.cluster.dask.telemetry import loggers
 from batuta.cluster.dask.telemetry.outbox import EventKind, Outbox
 from batuta.cluster.dask.telemetry.task_metrics import RECORDERS, TaskRecorder
 from batuta.cluster.errors import ClusterError
-from batuta.cluster.execution import LOG_FORMAT, current_tile
+from batuta.cluster.execution import LOG_FORMAT, StepRunner, current_tile
 from batuta.errors import encodable
 from batuta.process_family import end_family
 from batuta.profiling.capture.options import ProfileOptions
@@ -49,6 +49,9 @@ class WorkerOptions:
     """Modules to import before any task."""
     log_level: int
     send_log: bool
+    quiet: bool
+    """Whether failures of tasks are not logged: what workers log is on the screen of the program,
+    and the main process tells of them there."""
     measure_memory: bool
     measure_tasks: bool
     profile: ProfileOptions | None
@@ -85,6 +88,8 @@ class BatutaPlugin(WorkerPlugin):
             self._changes.enter_context(_WARNINGS.changed(lambda _: {"captured": True}))
             self._log = _LogBuffer(self._options.log_level)
             self._send_periodically(worker, EventKind.LINES, self._log.collect)
+        if self._options.quiet:
+            self._changes.enter_context(_LOGGING.changed(_without_failures))
         if self._options.measure_tasks:
             self._measure_tasks(worker)
         # Imports that the first task would wait for. In a thread: they take seconds, during which
@@ -237,13 +242,14 @@ def _is_not_logged_already(record: logging.LogRecord) -> bool:
 
 _ROOT_LEVEL: Final = ("root", "level")
 _FILTERS: Final = ("distributed.worker", "filters")
+_FAILURE_FILTERS: Final = (StepRunner.__module__, "filters")
 
 
 def _read_logging() -> State:
     return {
         **loggers.read(),
         _ROOT_LEVEL: logging.getLogger().level,
-        _FILTERS: logging.getLogger("distributed.worker").filters[:],
+        **{key: logging.getLogger(key[0]).filters[:] for key in (_FILTERS, _FAILURE_FILTERS)},
     }
 
 
@@ -258,6 +264,14 @@ def _log_from(level: int) -> Change:
         }
 
     return change
+
+
+def _without_failures(before: State) -> State:
+    return {
+        **before,
+        _FILTERS: [*before[_FILTERS], _is_not_logged_already],
+        _FAILURE_FILTERS: [*before[_FAILURE_FILTERS], lambda _: False],
+    }
 
 
 def _set_sigint_handler(state: State) -> None:
