@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from batuta import Statistics, TilePlace, reduce_tiles
-from batuta.datasets import Window
+from batuta.datasets import TileError, Window
 from batuta.errors import ConfigurationError
 from batuta.orchestrator import TilesFailedError
 from tests.tiling.rasters import heights, write_raster
@@ -65,6 +65,35 @@ def test_only_the_region_counts() -> None:
 def test_nothing_to_combine_is_an_error() -> None:
     with pytest.raises(ConfigurationError, match="every tile is empty"):
         reduce_tiles(lambda z: None if z.any() else z, WHOLE, tile=20, mode="sequential")
+
+
+@pytest.mark.parametrize(
+    ("combine", "line"),
+    [
+        ("sum", "combine: 'sum' given, a function expected"),
+        (lambda one: one, r"combine: <lambda>\(one\) is called with 2 results: too many"),
+    ],
+)
+def test_what_cannot_combine_two_results_is_refused_before_any_tile(
+    combine: Any, line: str
+) -> None:
+    def computed(_: npt.NDArray[Any]) -> float:
+        raise AssertionError("a tile was computed")
+
+    with pytest.raises(ConfigurationError, match=line):
+        reduce_tiles(computed, WHOLE, combine=combine, mode="sequential")
+
+
+def test_results_that_do_not_add_up_are_refused_at_the_first_tile() -> None:
+    seen: list[int] = []
+
+    def counted(z: npt.NDArray[Any]) -> tuple[float, dict[str, float]]:
+        seen.append(1)
+        return 1.0, {"sum": float(z.sum())}
+
+    with pytest.raises(TileError, match="counted returned tuple, which does not add up; a func"):
+        reduce_tiles(counted, WHOLE, tile=10, mode="sequential")
+    assert seen == [1]
 
 
 def test_a_tile_that_fails_fails_the_whole() -> None:

@@ -147,18 +147,29 @@ def check_function(function: object, inputs: int, kwargs: Mapping[str, Any]) -> 
     ConfigurationError
         With what it takes.
     """
+    told = {PLACE: None} if callable(function) and takes_place(function) else {}
+    arrays = "1 array" if inputs == 1 else f"{inputs} arrays"
+    extra = "".join(f", {key}" for key in (*kwargs, *told))
+    _check_call("func", function, f"{arrays}{extra}", inputs, {**kwargs, **told})
+
+
+def check_combine(function: object) -> None:
+    """Refuse what cannot be called with two results; raises as `check_function`."""
+    _check_call("combine", function, "2 results", 2, {})
+
+
+def _check_call(
+    key: str, function: object, told: str, positional: int, kwargs: Mapping[str, Any]
+) -> None:
     if not callable(function):
-        raise ConfigurationError(f"func: {describe_value(function)} given, a function expected")
+        raise ConfigurationError(f"{key}: {describe_value(function)} given, a function expected")
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):
-        return
-    told = {PLACE: None} if takes_place(function) else {}
+        return  # written in C: nothing is known of its parameters
     try:
-        signature.bind(*[None] * inputs, **kwargs, **told)
+        signature.bind(*[None] * positional, **kwargs)
     except TypeError as exc:
-        arrays = "1 array" if inputs == 1 else f"{inputs} arrays"
-        extra = "".join(f", {key}" for key in (*kwargs, *told))
         raise ConfigurationError(
-            f"func: {name_of(function)}{signature} is called with {arrays}{extra}: {exc}"
+            f"{key}: {name_of(function)}{signature} is called with {told}: {exc}"
         ) from None

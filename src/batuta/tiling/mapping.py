@@ -11,7 +11,13 @@ from batuta.errors import ConfigurationError, describe_value
 from batuta.orchestrator import Observer
 from batuta.orchestrator.arguments import checked_observers
 from batuta.tiling.adding import add_results
-from batuta.tiling.calls import CallSource, TileCall, check_function, takes_place
+from batuta.tiling.calls import (
+    CallSource,
+    TileCall,
+    check_combine,
+    check_function,
+    takes_place,
+)
 from batuta.tiling.edges import EDGES, NOTHING
 from batuta.tiling.mapped import MappedTiles
 from batuta.tiling.opening import check_resampling, open_source, warped_to
@@ -192,10 +198,12 @@ def reduce_tiles(  # noqa: PLR0913 - as `map_tiles`
         resampling=resampling,
         kwargs=kwargs,
     )
+    check_combine(combine)
     options = RunOptions(mode=mode, out_dir=out_dir, observers=checked_observers(observers))
     found = region_of(region, call.raster)
     plan = plan_tiles(call, found, tile, options.limits())
-    partials = TileRun(call=call, region=found, plan=plan, options=options).partials()
+    run = TileRun(call=call, region=found, plan=plan, options=options)
+    partials = run.partials(added=combine is add_results)
     first = next(partials, None)
     if first is None:
         raise ConfigurationError(f"{call.name}: every tile is empty")

@@ -254,11 +254,18 @@ class TileRun:
         for window, tile in self._collected(ARRAYS, lambda to: self._tile_task(to, (output,))):
             yield window, variable_of(tile, output.tag)
 
-    def partials(self) -> Iterator[Any]:
-        """Compute every tile; iterate over what the function returned, row by row."""
+    def partials(self, *, added: bool) -> Iterator[Any]:
+        """Compute every tile; iterate over what the function returned, row by row.
+
+        Parameters
+        ----------
+        added : bool
+            Whether that is to be added up: then what has no sum is refused.
+        """
 
         def task_for(orchestrator: Orchestrator) -> PartialTask:
-            return PartialTask(call=_scattered(self.call, orchestrator), region=self.region.window)
+            call = _scattered(self.call, orchestrator)
+            return PartialTask(call=call, region=self.region.window, added=added)
 
         for _, tile in self._collected(DICT, task_for, all_needed=True):
             yield tile[PARTIAL]

@@ -9,6 +9,7 @@ from batuta.datasets.array_tile import ArrayTile, ArrayVariable
 from batuta.datasets.formats import ARRAYS, POINTS
 from batuta.datasets.loaded_libraries import is_data_frame
 from batuta.datasets.tiles import PROFILE
+from batuta.tiling.adding import adds_up
 from batuta.tiling.calls import TileCall
 from batuta.tiling.outputs import TiledOutput
 from batuta.tiling.pixels import cropped, with_nodata
@@ -122,18 +123,34 @@ class PartialTask:
         The function.
     region : Window
         What is computed.
+    added : bool
+        Whether its results are added up.
     """
 
     call: TileCall
     region: Window
+    added: bool
 
     def __post_init__(self) -> None:
         _name(self, self.call)
 
     def __call__(self, window: Window) -> CarsDict | None:
-        """Return the result for a window of the region; None for none."""
+        """Return the result for a window of the region; None for none.
+
+        Raises
+        ------
+        TileError
+            If it is to be added up, and has no sum.
+        """
         result, _ = self.call.result(moved(window, self.region.row_min, self.region.col_min))
-        return None if result is None else CarsDict({PARTIAL: result})
+        if result is None:
+            return None
+        if self.added and not adds_up(result):
+            raise TileError(
+                f"{self.call.name} returned {type(result).__name__}, which does not add up; a"
+                " function is expected as combine"
+            )
+        return CarsDict({PARTIAL: result})
 
 
 def _name(task: TileTask | PartialTask, call: TileCall) -> None:
