@@ -5,11 +5,13 @@ A processing runs with the code that was loaded when it started, whatever is wri
 
 import asyncio
 import logging
+import os
 from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import aclosing
 from pathlib import Path
 from typing import Final
 
-from watchfiles import awatch
+from watchfiles import Change, awatch
 
 from batuta.errors import ConfigurationError
 from batuta.pipeline.process_runner import ProcessRunner
@@ -20,6 +22,8 @@ LOG: Final = logging.getLogger(__name__)
 CHECK_INTERVAL_S: Final = 5.0
 SETTLE_MS: Final = 200
 """How long an editor, or `git checkout`, is given to write all its files."""
+FOLDER_CHECK_S: Final = 0.2
+"""How often it is looked whether a folder that was removed is there again."""
 CODE_SUFFIXES: Final = (".py", ".yaml", ".yml", ".json")
 
 
@@ -121,9 +125,23 @@ class CodeWatcher:
 
 
 async def _edits(folders: list[str]) -> AsyncIterator[list[str]]:
-    """Yield the paths of the files that were written in `folders`."""
-    async for changes in awatch(*folders, recursive=False, step=SETTLE_MS):
-        yield sorted(path for _, path in changes)
+    """Yield the paths of the files that were written in `folders`.
+
+    These may be removed and made again, as by ``git checkout``. The kernel watches a folder, not
+    its name: then they are watched anew, and may have been written meanwhile.
+    """
+    while True:
+        try:
+            async with aclosing(awatch(*folders, recursive=False, step=SETTLE_MS)) as batches:
+                async for changes in batches:
+                    yield sorted(path for _, path in changes)
+                    if any(kind is Change.deleted and path in folders for kind, path in changes):
+                        break
+        except FileNotFoundError:
+            LOG.info("%s: one of them is not there", _names(folders))
+        while not all(map(os.path.isdir, folders)):  # noqa: ASYNC110  nobody tells when it is there
+            await asyncio.sleep(FOLDER_CHECK_S)
+        yield folders
 
 
 def _names(paths: Iterable[str]) -> str:
