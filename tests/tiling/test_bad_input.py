@@ -279,20 +279,29 @@ def test_a_tile_that_is_refused_once_others_are_saved_costs_no_other(
         assert np.array_equal(raster.read(1)[:35], given.read(1)[:35])
 
 
+@pytest.mark.parametrize("mode", [ONCE, WORKERS], ids=["sequential", "multiprocessing"])
 def test_a_function_that_returns_none_for_each_tile_is_told(
-    tmp_path: Path, dem: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, dem: Path, caplog: pytest.LogCaptureFixture, mode: Any
 ) -> None:
     def forgetful(z: Any) -> None:
         z + 1
 
     out = tmp_path / "a.tif"
-    map_tiles(forgetful, dem, out=out, tile=20, mode=ONCE)
+    map_tiles(forgetful, dem, out=out, tile=20, mode=mode)
     assert not out.exists()
-    assert "forgetful returned None for each tile: no file is written" in caplog.text
-    caplog.clear()
-    map_tiles(lambda z, place: z if not place.window.row_min else None, dem, out=out, tile=20)
-    assert out.exists()
-    assert "returned None" not in caplog.text
+    assert "a.tif: not written: all 4 tiles are empty" in caplog.text
+
+
+def test_of_several_outputs_the_one_without_any_value_is_told(
+    tmp_path: Path, dem: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def no_peaks(z: Any, place: TilePlace) -> Any:
+        return (z if not place.window.row_min else None), None
+
+    map_tiles(no_peaks, dem, out=[tmp_path / "a.tif", tmp_path / "a.csv"], tile=20, mode=ONCE)
+    assert (tmp_path / "a.tif").exists()
+    assert "a.csv: not written: all 4 tiles are empty" in caplog.text
+    assert "a.tif: not written" not in caplog.text
 
 
 def test_no_input_is_refused() -> None:

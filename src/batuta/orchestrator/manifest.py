@@ -79,6 +79,11 @@ class Manifest:
         accounted = self.saved + self.empty + len(self.without_tag)
         return accounted == self.expected and not self.lacks_variable
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether there are tiles, and each is None."""
+        return self.empty == self.expected > 0
+
     def record_without_tag(self, row: int, col: int) -> None:
         """Record that a tile lacks the tag."""
         self.without_tag.append({"row": row, "col": col})

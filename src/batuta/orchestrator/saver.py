@@ -14,6 +14,7 @@ from batuta.datasets import Descriptor, SaveOptions, TileError
 from batuta.datasets.array_tile import AnyArrayTile, is_array_tile
 from batuta.datasets.durable_file import remove, workspace_of
 from batuta.errors import ConfigurationError, describe_error, one_line
+from batuta.formatting import format_count
 from batuta.orchestrator.contract import Readable, SavedDataset
 from batuta.orchestrator.manifest import Manifest
 
@@ -149,6 +150,10 @@ class OutputFile:
             # that a file is complete before it is.
             self.manifest.write(ended=closed and final)
         self._closed = True
+        if final and self.manifest.is_empty and not self.spec.optional_data:
+            # A function whose `return` was forgotten, for one.
+            name, tiles = Path(self.spec.file_name).name, self.manifest.expected
+            LOG.warning("%s: not written: all %s are empty", name, format_count(tiles, "tile"))
 
     def files(self) -> tuple[Path, ...]:
         """Return the final files; to be called once the file is closed."""

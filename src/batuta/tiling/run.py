@@ -21,13 +21,11 @@ from batuta.orchestrator import (
     Event,
     Observer,
     Orchestrator,
-    RunEnded,
     RunStarted,
     TileDone,
     TileFailed,
     TileFailure,
     TileKept,
-    TileOutcome,
     TilesFailedError,
 )
 from batuta.tiling.calls import CallSource, TileCall
@@ -178,24 +176,6 @@ class FirstTilesWatch:
         raise error
 
 
-class EmptyRunWatch:
-    """Tells of a run that saves nothing, as its function returned None for each tile.
-
-    Its `return` may have been forgotten.
-    """
-
-    def __init__(self, call: TileCall) -> None:
-        self._call = call
-        self._any_saved = False
-
-    def on_event(self, event: Event) -> None:
-        """Note a tile that is saved; at the end, warn if none is, and none is missing."""
-        if isinstance(event, TileDone | TileKept):
-            self._any_saved = self._any_saved or event.outcome is not TileOutcome.EMPTY
-        elif isinstance(event, RunEnded) and event.done == event.total and not self._any_saved:
-            LOG.warning("%s returned None for each tile: no file is written", self._call.name)
-
-
 class MappedDataset(CarsDataset):
     """A dataset whose `NAN_IF_FLOAT` holds for floats alone, as only its first tile tells."""
 
@@ -239,7 +219,7 @@ class TileRun:
             Once all else is saved, if tiles failed twice.
         """
         folder = self.options.folder(Path(outputs[0].path))
-        with self._orchestrator(folder, EmptyRunWatch(self.call)) as orchestrator:
+        with self._orchestrator(folder) as orchestrator:
             datasets = self._register(orchestrator, outputs)
             self._declare(orchestrator, self._tile_task(orchestrator, outputs), datasets)
 
@@ -298,10 +278,9 @@ class TileRun:
                 yield Window.from_mapping(dataset.get_window_as_dict(*position)), dataset[position]
 
     @contextmanager
-    def _orchestrator(self, folder: Path | None, *watches: Observer) -> Iterator[Orchestrator]:
+    def _orchestrator(self, folder: Path | None) -> Iterator[Orchestrator]:
         LOG.info("%s: %s", self.call.name, self.plan)
-        own = (MemoryWatch(self.plan), FirstTilesWatch(), *watches)
-        observers = [*self.options.observers, *own]
+        observers = [*self.options.observers, MemoryWatch(self.plan), FirstTilesWatch()]
         conf = self.options.configuration()
         try:
             with self.options.open_orchestrator(conf, folder, observers=observers) as orchestrator:

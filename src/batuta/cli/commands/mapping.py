@@ -125,9 +125,13 @@ def map_command(  # noqa: PLR0913, PLR0917 - options of a command
         return
     with interrupted_by_sigterm():
         saved = mapped.save(outputs)
-    for path in saved.paths:
+    # What is not written was warned of.
+    written = [each for each in saved.paths if not isinstance(each, Path) or each.exists()]
+    for path in written:
         size = f": {format_count(path.stat().st_size, 'byte')}" if isinstance(path, Path) else ""
         typer.echo(printable(f"{path}{size}"))
+    if not written:
+        raise typer.Exit(1)
 
 
 def _load(text: str) -> Callable[..., Any]:
