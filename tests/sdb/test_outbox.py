@@ -160,18 +160,21 @@ async def test_a_row_that_is_no_event_is_put_aside_and_the_others_are_announced(
     assert json.loads(letter.data or b"") == {"product": "../A"}
 
 
-@pytest.mark.parametrize("event", ["[1]", "null", '{"product": ["A"]}'])
-async def test_a_row_of_any_json_is_put_aside_and_the_others_are_announced(
+@pytest.mark.parametrize(
+    "event", ["[1]", "null", '{"product": ["A"]}', '{"product": "A', "[" * 200_000, b"\xff\xfe"]
+)
+async def test_a_row_of_any_content_is_put_aside_and_the_others_are_announced(
     tmp_path: Path,
     own_nats: NatsServer,
     make_settings: MakeSettings,
     make_file: MakeFile,
-    event: str,
+    event: str | bytes,
 ) -> None:
     with serving(open_sdb, make_settings()) as url, SdbClient(url) as client:
         with closing(sqlite3.connect(tmp_path / "sdb.db")) as database, database:
+            # What is no UTF-8, as text too: the bytes of a row that were damaged.
             database.execute(
-                "INSERT INTO outbox (event_id, event) VALUES (?, ?)",
+                "INSERT INTO outbox (event_id, event) VALUES (?, CAST(? AS TEXT))",
                 ("A/o/1@2026-01-01T00:00:00+00:00", event),
             )
         stored = client.import_file(make_file(b"x"), "LC", "sb1")

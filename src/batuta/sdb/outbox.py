@@ -63,7 +63,7 @@ class Announcement:
     event_id: str
     type: str
     event: Any
-    """An object of JSON, unless it is no event."""
+    """An object of JSON, unless it is no event; the text itself, if that is no JSON."""
 
 
 class Announcer:
@@ -237,8 +237,10 @@ class Announcer:
 
     def _oldest(self) -> list[Announcement]:
         with reading(self._engine) as connection:
-            rows = connection.execute(sa.select(OUTBOX).order_by(OUTBOX.c.id).limit(BATCH))
-            return [Announcement(row.id, row.event_id, row.type, row.event) for row in rows]
+            event = _as_bytes(OUTBOX.c.event, connection.dialect.name)
+            columns = OUTBOX.c.id, OUTBOX.c.event_id, OUTBOX.c.type, event
+            rows = connection.execute(sa.select(*columns).order_by(OUTBOX.c.id).limit(BATCH))
+            return [Announcement(row.id, row.event_id, row.type, _read(row.event)) for row in rows]
 
     async def _publish_one(self, row: Announcement) -> MessagingError | None:
         try:
@@ -267,6 +269,21 @@ class Announcer:
         except MessagingError as exc:
             return exc
         return None
+
+
+def _as_bytes(column: sa.Column[Any], dialect: str) -> sa.ColumnElement[bytes]:
+    """Return the text of a column of JSON: SQLite may have any bytes there."""
+    if dialect == "sqlite":
+        return sa.cast(column, sa.LargeBinary).label(column.name)
+    text = sa.func.convert_to(sa.cast(column, sa.Text), "UTF8")
+    return sa.type_coerce(text, sa.LargeBinary).label(column.name)
+
+
+def _read(stored: bytes) -> Any:
+    try:
+        return json.loads(stored.decode())
+    except (ValueError, RecursionError):
+        return stored.decode(errors="replace")
 
 
 def _concurrent_batches(rows: Sequence[Announcement]) -> Iterator[list[Announcement]]:
