@@ -329,6 +329,51 @@ def test_a_damaged_snapshot_is_told_and_nothing_is_restored(
     assert not Path(place.store_url).exists()
 
 
+def test_a_snapshot_with_a_damaged_description_is_named_and_the_others_are_of_use(
+    archive: Archive,
+    backup_url: str,
+    new_place: NewPlace,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("batuta.sdb.backup.backup.GRACE_S", 0)
+    for _ in range(2):
+        assert back_up(archive, backup_url) == 0
+    good, damaged = descriptions_in(backup_url)
+    only_there = "sha256/00/" + "0" * 62
+    obstore.put(open_objects_of(backup_url), only_there, b"what the damaged one may name")
+    obstore.put(open_objects_of(backup_url), damaged, b"{" + b"[" * 60_000)
+    capsys.readouterr()
+    assert run(["sdb", "backups", backup_url]) == 1
+    listed = capsys.readouterr()
+    assert f"{damaged}: does not describe a snapshot" in listed.err
+    (line,) = listed.out.splitlines()
+    place = new_place("sqlite and folder")
+    assert restore(place, backup_url) == 1
+    told = capsys.readouterr().err
+    assert f"{damaged}: does not describe a snapshot (an older one: --at " in told
+    instead = told.partition("--at ")[2].partition(")")[0]
+    assert restore(place, backup_url, "--at", instead) == 0
+    assert f"restored snapshot {line.partition(' ')[0]}" in capsys.readouterr().out
+    assert back_up(archive, backup_url, "--keep", "1") == 0
+    assert "; deleted 1 older snapshot and 0 files" in capsys.readouterr().out
+    left = descriptions_in(backup_url)
+    assert len(left) == 2
+    assert good not in left
+    assert only_there in bytes_in(backup_url)
+    assert restore(new_place("sqlite and folder"), backup_url) == 0
+    # Once it is deleted, what it left goes as well.
+    obstore.delete(open_objects_of(backup_url), damaged)
+    assert back_up(archive, backup_url, "--keep", "1") == 0
+    assert only_there not in bytes_in(backup_url)
+
+
+def descriptions_in(backup_url: str) -> list[str]:
+    """The paths of the descriptions of snapshots, the oldest first."""
+    objects = obstore.list_with_delimiter(open_objects_of(backup_url), "snapshots")["objects"]
+    return sorted(each["path"] for each in objects if each["path"].endswith(".json"))
+
+
 @pytest.mark.parametrize("archive", PLACES[:1], indirect=True)
 def test_a_backup_is_written_by_one_run_at_a_time(
     archive: Archive, backup_url: str, capsys: pytest.CaptureFixture[str]

@@ -20,6 +20,7 @@ from batuta.cli.requests.archive_lines import (
     print_finding,
 )
 from batuta.cli.requests.times import read_moment
+from batuta.errors import printable
 from batuta.formatting import format_bytes, format_count
 from batuta.sdb.settings import SdbSettings
 
@@ -78,16 +79,24 @@ def _backups(
     source: Annotated[str, typer.Argument(metavar="BACKUP", help=PLACE_HELP)],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, one line each.")] = False,
 ) -> None:
-    """List the snapshots of a backup, the oldest first."""
+    """List the snapshots of a backup, the oldest first.
+
+    Damaged ones are named on the standard error; the exit code is 1 if there is any.
+    """
     from batuta.sdb.backup import SdbSnapshot, open_snapshots  # noqa: PLC0415  for --help to be fast
 
-    for each in open_snapshots(source, "BACKUP", SdbSnapshot).list():
+    listed = open_snapshots(source, "BACKUP", SdbSnapshot).list()
+    for each in listed.snapshots:
         if as_json:
             typer.echo(each.model_dump_json())
             continue
         held = f"{format_count(each.records, 'record')}, {format_count(each.files, 'file')}"
         lost = f", {each.missing} missing" if each.missing else ""
         echo(f"{moment_of(each.taken)}  {held}, {format_bytes(each.size_bytes)}{lost}")
+    for damage in listed.damaged.values():
+        typer.echo(printable(str(damage)), err=True)
+    if listed.damaged:
+        raise typer.Exit(1)
 
 
 def _restore(

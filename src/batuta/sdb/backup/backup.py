@@ -150,7 +150,10 @@ def _delete_older(
         How many snapshots were deleted, and how many files.
     """
     older = snapshots.delete_older(keep)
-    return older, _delete_unnamed(snapshots, snapshots.list(), target, scratch) if older else 0
+    left = snapshots.list()
+    if not older or left.damaged:  # nobody knows what these name
+        return older, 0
+    return older, _delete_unnamed(snapshots, left.snapshots, target, scratch)
 
 
 def _delete_unnamed(

@@ -1,7 +1,6 @@
 """The snapshots of a backup: the records of an sdb as they were at some moment."""
 
 import hashlib
-import json
 import logging
 import os
 import re
@@ -9,8 +8,9 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
-from pathlib import Path
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Final, Generic, TypeVar
 
 import obstore
@@ -26,6 +26,7 @@ from batuta.sdb.settings import ACCEPTED, BUCKET_SCHEMES, store_folder
 from batuta.sdb.store import (
     BUCKET_READ_BYTES,
     DamagedObjectError,
+    LostObjectError,
     file_errors,
     object_errors,
 )
@@ -92,6 +93,22 @@ class SdbSnapshot(Snapshot):
 S = TypeVar("S", bound=Snapshot)
 
 
+@dataclass(frozen=True)
+class Listed(Generic[S]):
+    """What a backup has.
+
+    Attributes
+    ----------
+    snapshots : list of Snapshot
+        The oldest first.
+    damaged : dict of str to DamagedObjectError
+        What is wrong with those whose descriptions are damaged, by their names.
+    """
+
+    snapshots: list[S]
+    damaged: dict[str, DamagedObjectError]
+
+
 class Snapshots(Generic[S]):
     """The snapshots of a backup.
 
@@ -110,19 +127,33 @@ class Snapshots(Generic[S]):
         self._store = store
         self._folder = folder
 
-    def list(self) -> "list[S]":
-        """Return all of them, the oldest first.
+    def list(self) -> Listed[S]:
+        """Return all of them: those that are damaged do not hide the others.
 
         Raises
         ------
         StoreError
-            If the backup cannot be read, or the description of one is damaged.
+            If the backup cannot be read.
         """
-        return sorted(map(self._read, self._paths()), key=lambda each: (each.number, each.taken))
+        found: list[S] = []
+        damaged: dict[str, DamagedObjectError] = {}
+        for path in self._paths():
+            try:
+                found.append(self._read(path))
+            except LostObjectError:  # another run has deleted it since it was listed
+                continue
+            except DamagedObjectError as exc:
+                damaged[PurePosixPath(path).stem] = exc
+        found.sort(key=lambda each: (each.number, each.taken))
+        return Listed(found, damaged)
 
     def add(self, snapshot: S, database: Path) -> S:
         """Store and return a snapshot, as the newest; its description, which makes it one, last."""
-        snapshot = snapshot.model_copy(update={"number": 1 + self._last_number()})
+        listed = self.list()
+        for damage in listed.damaged.values():  # it does not keep others from being stored
+            LOG.warning("%s", damage)
+        last = max((each.number for each in listed.snapshots), default=0)
+        snapshot = snapshot.model_copy(update={"number": 1 + last})
         self._put_file(f"{snapshot.name}.db", database)
         draft = database.with_suffix(".json")
         draft.write_text(snapshot.model_dump_json(indent=1) + "\n", encoding="utf-8")
@@ -148,8 +179,11 @@ class Snapshots(Generic[S]):
             raise DamagedObjectError(f"{name}: its bytes have SHA-256 {digest.hexdigest()}")
 
     def delete_older(self, keep: int) -> int:
-        """Delete all but the newest `keep`; return how many were deleted."""
-        older = self.list()[:-keep]
+        """Delete all but the newest `keep`; return how many were deleted.
+
+        Damaged ones do not count, and stay: their databases may be whole.
+        """
+        older = self.list().snapshots[:-keep]
         # The descriptions first, without which they are none, also after a loss of power.
         for suffix in ("json", "db"):
             for each in older:
@@ -160,15 +194,6 @@ class Snapshots(Generic[S]):
                 with file_errors():
                     sync_folder(self._folder / FOLDER)
         return len(older)
-
-    def _last_number(self) -> int:
-        last = 0
-        for path in self._paths():
-            try:
-                last = max(last, self._read(path).number)
-            except DamagedObjectError as exc:  # it does not keep others from being stored
-                LOG.warning("%s", exc)
-        return last
 
     def _paths(self) -> Iterator[str]:
         with object_errors(FOLDER):
@@ -181,8 +206,8 @@ class Snapshots(Generic[S]):
         with object_errors(path):
             text = bytes(obstore.get(self._store, path).bytes())
         try:
-            return self._model.model_validate(json.loads(text[:_MAX_DESCRIPTION_BYTES]))
-        except (ValueError, ValidationError) as exc:
+            return self._model.model_validate_json(text[:_MAX_DESCRIPTION_BYTES])
+        except ValidationError as exc:
             raise DamagedObjectError(f"{path}: does not describe a snapshot") from exc
 
     def _put_file(self, name: str, path: Path) -> None:
@@ -278,11 +303,21 @@ def latest(snapshots: Snapshots[S], source: str, at: datetime | None) -> S:
     ------
     ConfigurationError
         If there is none; the message calls the backup `source`.
+    DamagedObjectError
+        If one that may be newer is damaged: an older one is taken only if `at` says so.
     """
-    taken = [each for each in snapshots.list() if at is None or each.taken <= at]
+    listed = snapshots.list()
+    taken = [each for each in listed.snapshots if at is None or each.taken <= at]
+    by = at.astimezone(UTC).strftime(_TIME) if at else ""
+    after = taken[-1].name if taken else ""
+    newer = [name for name in listed.damaged if name > after and (not by or name <= by)]
+    if newer:
+        damage = listed.damaged[max(newer)]
+        instead = f" (an older one: --at {taken[-1].taken.isoformat()})" if taken else ""
+        raise DamagedObjectError(f"{damage}{instead}")
     if not taken:
-        by = f" taken by {at.isoformat()}" if at else ""
-        raise ConfigurationError(f"SOURCE {source}: no snapshot{by}")
+        taken_by = f" taken by {at.isoformat()}" if at else ""
+        raise ConfigurationError(f"SOURCE {source}: no snapshot{taken_by}")
     return taken[-1]
 
 

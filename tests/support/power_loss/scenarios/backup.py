@@ -116,7 +116,9 @@ class _Promises:
             assert not told, f"{told} were told of, and the backup is lost"
             return
         snapshots = open_snapshots(str(left / PLACE), "BACKUP", SdbSnapshot)
-        there = snapshots.list()
+        listed = snapshots.list()
+        assert not listed.damaged
+        there = listed.snapshots
         for each in there:
             _check_snapshot(left, each)
         # A later one may have been taken in place of them.
