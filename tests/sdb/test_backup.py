@@ -368,10 +368,36 @@ def test_a_snapshot_with_a_damaged_description_is_named_and_the_others_are_of_us
     assert only_there not in bytes_in(backup_url)
 
 
+def test_a_database_that_lost_its_description_is_removed_by_a_later_backup(
+    archive: Archive, backup_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert back_up(archive, backup_url) == 0
+    (first,) = descriptions_in(backup_url)
+    orphan = first.replace(".json", ".db")
+    # As a run leaves it that is killed between the two.
+    obstore.delete(open_objects_of(backup_url), first)
+    if "://" in backup_url:
+        # Another run may be about to describe it.
+        assert back_up(archive, backup_url) == 0
+        assert orphan in files_of_snapshots(backup_url)
+    monkeypatch.setattr("batuta.sdb.backup.snapshots.GRACE", timedelta(0))
+    assert back_up(archive, backup_url) == 0
+    left = files_of_snapshots(backup_url)
+    assert orphan not in left
+    assert {each.rpartition(".")[0] for each in left if each.endswith(".db")} == {
+        each.rpartition(".")[0] for each in descriptions_in(backup_url)
+    }
+
+
+def files_of_snapshots(backup_url: str) -> list[str]:
+    """The paths of the databases and descriptions of snapshots."""
+    objects = obstore.list_with_delimiter(open_objects_of(backup_url), "snapshots")["objects"]
+    return sorted(each["path"] for each in objects)
+
+
 def descriptions_in(backup_url: str) -> list[str]:
     """The paths of the descriptions of snapshots, the oldest first."""
-    objects = obstore.list_with_delimiter(open_objects_of(backup_url), "snapshots")["objects"]
-    return sorted(each["path"] for each in objects if each["path"].endswith(".json"))
+    return [each for each in files_of_snapshots(backup_url) if each.endswith(".json")]
 
 
 @pytest.mark.parametrize("archive", PLACES[:1], indirect=True)

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Final, Generic, TypeVar
 
@@ -38,6 +38,9 @@ FOLDER: Final = "snapshots"
 _SCRATCH: Final = ".scratch"
 _DRAFT: Final = ".part"
 _NAME: Final = re.compile(r"\d{8}T\d{6}\.\d{6}Z\.json")
+_DATABASE: Final = re.compile(r"\d{8}T\d{6}\.\d{6}Z\.db")
+GRACE: Final = timedelta(days=1)
+"""A younger database without a description may be of a run that is about to write that."""
 _TIME: Final = "%Y%m%dT%H%M%S.%fZ"
 _MAX_DESCRIPTION_BYTES: Final = 2**16
 
@@ -158,6 +161,8 @@ class Snapshots(Generic[S]):
         draft = database.with_suffix(".json")
         draft.write_text(snapshot.model_dump_json(indent=1) + "\n", encoding="utf-8")
         self._put_file(f"{snapshot.name}.json", draft)
+        if self._folder is None:
+            self._delete_undescribed()
         return snapshot
 
     def fetch(self, snapshot: S, path: Path) -> None:
@@ -195,12 +200,29 @@ class Snapshots(Generic[S]):
                     sync_folder(self._folder / FOLDER)
         return len(older)
 
+    def _delete_undescribed(self) -> None:
+        """Delete the databases in a bucket that runs have left which were killed.
+
+        Of a folder, `writing` does, as nobody else writes to it meanwhile.
+        """
+        stored = self._stored()
+        # By the clock of the bucket: an object has just been put.
+        before = max(stored.values()) - GRACE
+        for path, modified in stored.items():
+            if not _DATABASE.fullmatch(PurePosixPath(path).name) or modified > before:
+                continue
+            if str(PurePosixPath(path).with_suffix(".json")) not in stored:
+                with object_errors(path):
+                    obstore.delete(self._store, path)
+
     def _paths(self) -> Iterator[str]:
+        return (path for path in self._stored() if _NAME.fullmatch(PurePosixPath(path).name))
+
+    def _stored(self) -> dict[str, datetime]:
+        """Return when the files of snapshots were written, by their paths."""
         with object_errors(FOLDER):
             listed = obstore.list_with_delimiter(self._store, FOLDER)["objects"]
-        for each in listed:
-            if _NAME.fullmatch(each["path"].rpartition("/")[2]):
-                yield each["path"]
+        return {each["path"]: each["last_modified"] for each in listed}
 
     def _read(self, path: str) -> S:
         with object_errors(path):
