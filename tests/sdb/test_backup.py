@@ -389,6 +389,23 @@ def test_a_database_that_lost_its_description_is_removed_by_a_later_backup(
     }
 
 
+@pytest.mark.parametrize("archive", PLACES[:1], indirect=True)
+def test_an_sdb_without_records_does_not_rotate_the_snapshots_of_one_that_had_some_away(
+    archive: Archive, backup_url: str, new_place: NewPlace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert back_up(archive, backup_url) == 0
+    before = files_of_snapshots(backup_url)
+    empty = new_place("sqlite and folder")
+    Path(empty.store_url, "sha256").mkdir(parents=True)
+    arguments = ["sdb", "backup", *empty.arguments, backup_url]
+    assert run([*arguments, "--keep", "1"]) == 2
+    assert "--keep: the sdb has no records, and the newest snapshot " in capsys.readouterr().err
+    assert files_of_snapshots(backup_url) == before
+    # Nothing is lost by one more; from then on it is meant.
+    assert run(arguments) == 0
+    assert run([*arguments, "--keep", "2"]) == 0
+
+
 def files_of_snapshots(backup_url: str) -> list[str]:
     """The paths of the databases and descriptions of snapshots."""
     objects = obstore.list_with_delimiter(open_objects_of(backup_url), "snapshots")["objects"]

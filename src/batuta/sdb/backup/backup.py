@@ -87,7 +87,8 @@ def take_backup(
     Raises
     ------
     ConfigurationError
-        If the sdb does not exist, or the destination can hold no backup.
+        If the sdb does not exist, or the destination can hold no backup; with `keep`, also if the
+        sdb has no records, and the newest snapshot has some.
     DatabaseError, StoreError
         If one of them cannot be used.
     """
@@ -105,6 +106,8 @@ def take_backup(
         with open_database(f"sqlite:///{database}", MIGRATIONS) as engine:
             copier = FileCopier(source, target, store, options.threads)
             copied = copier.copy(engine, report)
+        if options.keep is not None and not copied.records:
+            _require_no_records(snapshots.list().snapshots[-1:])
         # Complete once closed: until then a part of it is in its journal.
         snapshot = snapshots.add(_describe(taken, copied, database), database)
         if options.keep is None:
@@ -117,6 +120,16 @@ def _refuse_own_store(settings: SdbSettings, url: str) -> None:
     folder = store_folder(url)
     if folder is not None and folder == store_folder(settings.store_url):
         raise ConfigurationError(f"DESTINATION {url}: it is the store of this sdb")
+
+
+def _require_no_records(newest: list[SdbSnapshot]) -> None:
+    """Refuse to let an sdb without records, perhaps the wrong one, replace one that had some."""
+    for each in newest:
+        if each.records:
+            raise ConfigurationError(
+                f"--keep: the sdb has no records, and the newest snapshot has {each.records} "
+                "(accepted: the sdb of this backup, or a first snapshot of it without --keep)"
+            )
 
 
 def _settings_of_backup(url: str, scratch: Path) -> SdbSettings:
