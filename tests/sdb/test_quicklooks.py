@@ -18,6 +18,7 @@ import pytest
 from PIL import Image
 
 from batuta.cli.app import run
+from batuta.quicklook import Drawer, Kind
 from batuta.sdb import SdbClient
 from batuta.sdb.service import open_sdb
 from batuta.service.client import ServiceError
@@ -313,15 +314,41 @@ def test_an_sdb_that_is_stopped_while_it_draws_ends_the_process(
         assert not drawing.is_running()
 
 
-def test_a_process_that_is_killed_by_the_system_has_failed_for_good(
-    killable: ServiceProcess, table: Path
+def test_a_drawing_that_is_killed_by_the_system_is_tried_again_later(
+    killable: ServiceProcess, table: Path, tmp_path: Path
 ) -> None:
     url = killable.start()
     with SdbClient(url) as client, ThreadPoolExecutor(1) as threads:
         client.import_file(table, "LC", "o1")
         suspended(killable, url, threads).kill()
-        detail = quicklook(client, "LC/o1").json()["detail"]
-        assert "its drawing was ended by SIGKILL" in detail
+        for _ in range(2):  # not at once
+            detail = quicklook(client, "LC/o1").json()["detail"]
+            assert "its drawing was ended by SIGKILL" in detail
+    killable.kill()
+    with SdbClient(killable.start()) as client:
+        assert client.quicklook("LC", "o1", to=tmp_path / "q.png").origin == "drawn"
+
+
+def test_a_drawing_that_took_too_long_is_tried_again_after_a_time(
+    client: SdbClient, table: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client.import_file(table, "LC", "o1")
+    with monkeypatch.context() as loaded:
+        _slow_down(loaded)
+        assert "took more than 0.01 s" in quicklook(client, "LC/o1").json()["detail"]
+    assert quicklook(client, "LC/o1").status_code == 404
+    monkeypatch.setattr("batuta.sdb.quicklooks.TRY_AGAIN_AFTER_S", 0.0)
+    assert quicklook(client, "LC/o1").status_code == 200
+
+
+def _slow_down(patched: pytest.MonkeyPatch) -> None:
+    """Have each drawing take longer than it may."""
+    draw = Drawer.draw
+
+    async def slowly(_self: Drawer, kind: Kind, path: Path) -> bytes:
+        return await draw(Drawer(max_time_s=0.01), kind, path)
+
+    patched.setattr(Drawer, "draw", slowly)
 
 
 def test_what_failed_is_tried_again_by_another_version_of_what_draws(

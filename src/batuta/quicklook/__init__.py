@@ -7,7 +7,13 @@ that draws.
 
 from batuta.quicklook.image_check import QuicklookImage, check_image
 from batuta.quicklook.kinds import DRAWN, Kind, find_kind
-from batuta.quicklook.limits import DRAWER, MAX_GIVEN_BYTES, MAX_GIVEN_PX, CannotDrawError
+from batuta.quicklook.limits import (
+    DRAWER,
+    MAX_GIVEN_BYTES,
+    MAX_GIVEN_PX,
+    CannotDrawError,
+    CannotDrawNowError,
+)
 from batuta.quicklook.process import Drawer
 
 __all__ = [
@@ -16,6 +22,7 @@ __all__ = [
     "MAX_GIVEN_BYTES",
     "MAX_GIVEN_PX",
     "CannotDrawError",
+    "CannotDrawNowError",
     "Drawer",
     "Kind",
     "QuicklookImage",

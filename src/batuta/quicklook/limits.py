@@ -33,3 +33,7 @@ MAX_REASON_LENGTH: Final = 300
 
 class CannotDrawError(BatutaError):
     """A file has no quicklook; the message says why, in one line."""
+
+
+class CannotDrawNowError(CannotDrawError):
+    """A file could not be drawn, perhaps for what else its machine did."""

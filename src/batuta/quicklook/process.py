@@ -16,6 +16,7 @@ from batuta.quicklook.limits import (
     MAX_REASON_LENGTH,
     MAX_TIME_S,
     CannotDrawError,
+    CannotDrawNowError,
 )
 
 PICTURE: Final = b"P"
@@ -49,6 +50,8 @@ class Drawer:
         ------
         CannotDrawError
             If it cannot be drawn within its bounds.
+        CannotDrawNowError
+            If that may be due to others: it took too long, or the system had no memory left.
         DrawingInterruptedError
             If the process was ended by somebody else.
         """
@@ -64,7 +67,7 @@ class Drawer:
         try:
             answer = await asyncio.wait_for(_answer(process), self._max_time_s)
         except TimeoutError:
-            raise CannotDrawError(f"drawing it took more than {self._max_time_s:g} s") from None
+            raise CannotDrawNowError(f"drawing it took more than {self._max_time_s:g} s") from None
         finally:
             await _end(process)
         return _picture(answer, process.returncode or 0)
@@ -112,5 +115,6 @@ def _picture(answer: bytes, code: int) -> bytes:
     memory = f"it may use {MAX_MEMORY_BYTES // 2**20} MiB of memory"
     if code < 0:
         name = signal.Signals(-code).name
-        raise CannotDrawError(f"its drawing was ended by {name} ({memory})")
+        error = CannotDrawNowError if code == -signal.SIGKILL else CannotDrawError
+        raise error(f"its drawing was ended by {name} ({memory})")
     raise CannotDrawError(f"its drawing ended with exit code {code} ({memory})")

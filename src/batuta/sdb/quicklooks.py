@@ -2,11 +2,13 @@
 
 A drawing runs in a process of its own. What comes of it is recorded: a picture is drawn once, and
 a file that cannot be drawn is not tried again by the same version of what draws. Until then nothing
-is on the disk, so that an sdb that is killed meanwhile draws it at the next request.
+is on the disk, so that an sdb that is killed meanwhile draws it at the next request. A drawing that
+may have failed for what else the machine did is remembered for a time only, in memory.
 """
 
 import asyncio
 import logging
+import time
 from functools import partial
 from typing import Final
 
@@ -14,7 +16,14 @@ import sqlalchemy as sa
 from starlette.concurrency import run_in_threadpool
 
 from batuta.errors import shortened
-from batuta.quicklook import DRAWER, CannotDrawError, Drawer, Kind, find_kind
+from batuta.quicklook import (
+    DRAWER,
+    CannotDrawError,
+    CannotDrawNowError,
+    Drawer,
+    Kind,
+    find_kind,
+)
 from batuta.quicklook.kinds import HEAD_BYTES
 from batuta.quicklook.process import DrawingInterruptedError
 from batuta.sdb.contents import Contents
@@ -35,6 +44,10 @@ MAX_WAITING: Final = 500
 """Drawings that wait for a process; of more, those asked for longest ago are to be asked again."""
 MAX_FETCHED_BYTES: Final = 2**30
 """The largest file that is fetched from a bucket to be drawn, or read again if it cannot be."""
+TRY_AGAIN_AFTER_S: Final = 3600.0
+"""How long it stays failed what took too long, or was killed by a system without memory."""
+MAX_FAILED: Final = 10_000
+"""Of those, how many are remembered."""
 _MAX_PROBLEM: Final = 400
 _PNG: Final = "image/png"
 
@@ -71,6 +84,8 @@ class Quicklooks:
         self._drawer = Drawer() if processes else None
         self._queue = DrawingQueue(processes, MAX_WAITING)
         self._drawing: dict[_Key, asyncio.Task[DrawnQuicklook]] = {}
+        self._failed: dict[_Key, tuple[float, DrawnQuicklook]] = {}
+        """What may succeed later, and when it failed; the oldest first."""
 
     async def state(self, stored: StoredProduct, wait_s: float = WAIT_S) -> QuicklookState:
         """Return the state of a version's quicklook; if it has none, start to draw it.
@@ -82,7 +97,7 @@ class Quicklooks:
         StoreError
             If the store cannot be read, or written.
         """
-        known = await run_in_threadpool(self._find, stored)
+        known = await run_in_threadpool(self._find, stored) or self._failed_lately(stored)
         if known is not None:
             return _state(stored, known)
         if _key(stored) not in self._drawing:
@@ -118,6 +133,18 @@ class Quicklooks:
         if found is not None and found.sha256 is None and found.drawer != DRAWER:
             return None
         return found
+
+    def _failed_lately(self, stored: StoredProduct) -> DrawnQuicklook | None:
+        failed_at, drawn = self._failed.get(_key(stored), (0.0, None))
+        if drawn is not None and time.monotonic() - failed_at >= TRY_AGAIN_AFTER_S:
+            return None
+        return drawn
+
+    def _remember(self, stored: StoredProduct, drawn: DrawnQuicklook) -> None:
+        self._failed.pop(_key(stored), None)
+        self._failed[_key(stored)] = time.monotonic(), drawn
+        if len(self._failed) > MAX_FAILED:
+            del self._failed[next(iter(self._failed))]
 
     async def _kind(self, stored: StoredProduct) -> Kind:
         if self._drawer is None:
@@ -159,6 +186,9 @@ class Quicklooks:
             drawn = DrawnQuicklook(problem=problem, drawer=DRAWER)
             self._metrics.not_drawn.inc()
             LOG.warning("%s: no quicklook: %s", _name(stored), problem)
+            if isinstance(exc, CannotDrawNowError):
+                self._remember(stored, drawn)
+                return drawn
         else:
             kept = await run_in_threadpool(self._contents.keep, picture)
             content = kept.content
