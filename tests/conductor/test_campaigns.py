@@ -10,7 +10,10 @@ from hypothesis import strategies as st
 
 from batuta.conductor.database.campaign_schema import items, parts
 from batuta.conductor.database.campaigns.campaign_parts import contents_of
-from batuta.conductor.database.campaigns.campaign_store import CampaignError
+from batuta.conductor.database.campaigns.campaign_store import (
+    PLANNING_TIMEOUT_S,
+    CampaignError,
+)
 from batuta.conductor.database.requests.due_requests import DueRequest
 from batuta.conductor.database.requests.slots import Capacity
 from batuta.conductor.database.schema import processings
@@ -159,6 +162,31 @@ def test_a_campaign_of_what_is_stale_plans_what_lists_of_stale_products_have(
     assert {obs_id for _, obs_id in listed} == {"newer", "late", "same bytes", "withdrawn"}
     named = player.plan(target_of("B", "C", scope=CampaignScope.STALE, names=everyone))
     assert _planned(player, named) == _planned(player, number)
+
+
+def test_a_plan_that_goes_on_once_it_was_found_silent_is_not_abandoned(
+    player: CampaignPlayer,
+) -> None:
+    store, clock = player.store, player.harness.clock
+    number = store.begin_plan(
+        {
+            "selection": {"products": ["B"], "scope": CampaignScope.ALL.value},
+            "graph": player.harness.graph.digest,
+            "work_class": "reprocess",
+            "max_concurrent": 1000,
+        }
+    )
+    clock.advance(PLANNING_TIMEOUT_S + 1)
+    (row,) = store.open_campaigns()
+    assert store.is_interrupted(row)
+    # Its conductor, which was paused, goes on before another one has given it up.
+    assert store.add_parts(number, [])
+    store.abandon_plan(number, "interrupted")
+    assert [each.state for each in store.open_campaigns()] == [CampaignState.PLANNING]
+    clock.advance(PLANNING_TIMEOUT_S + 1)
+    store.abandon_plan(number, "interrupted")
+    assert store.open_campaigns() == []
+    assert not store.add_parts(number, [])
 
 
 def test_a_plan_that_makes_nothing_has_ended_with_its_report_and_cannot_be_started(

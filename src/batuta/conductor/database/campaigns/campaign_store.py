@@ -96,14 +96,16 @@ class CampaignStore:
         return wanted
 
     def abandon_plan(self, number: int, reason: str) -> None:
-        """Record that a plan was not made."""
+        """Record that a plan was not made, unless something was heard of it meanwhile."""
+        now = self._clock()
+        # Judged by the row as it is now: the conductor that plans may have been paused, and have
+        # gone on since another one found that it was silent.
+        silent = _update(number).where(
+            campaigns.c.state == CampaignState.PLANNING, campaigns.c.touched < _heard_by(now)
+        )
+        values = {"state": CampaignState.CANCELLED, "reason": reason, "ended": now, "touched": now}
         with self._engine.begin() as connection:
-            if self._touch(connection, number):
-                connection.execute(
-                    _update(number).values(
-                        state=CampaignState.CANCELLED, reason=reason, ended=self._clock()
-                    )
-                )
+            connection.execute(silent.values(values))
 
     def _touch(self, connection: sa.Connection, number: int) -> bool:
         """Note that a plan is being made; return whether it is."""
@@ -169,8 +171,13 @@ class CampaignStore:
 
     def is_interrupted(self, row: Row) -> bool:
         """Return whether the conductor that planned a campaign no longer does."""
-        late: bool = row.touched < self._clock() - PLANNING_TIMEOUT_S
+        late: bool = row.touched < _heard_by(self._clock())
         return late and row.state == CampaignState.PLANNING
+
+
+def _heard_by(now: float) -> float:
+    """Return since when something must have been heard of a plan that is still being made."""
+    return now - PLANNING_TIMEOUT_S
 
 
 def lock_campaign(connection: sa.Connection, number: int) -> Row | None:
