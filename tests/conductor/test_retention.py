@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import httpx
 import pytest
+import sqlalchemy as sa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -24,10 +25,11 @@ from batuta.conductor.decisions.differences import Difference, DifferenceKind
 from batuta.conductor.decisions.events import Archived, Refused
 from batuta.conductor.decisions.rules import Arrival
 from batuta.conductor.pruner import Pruner
+from batuta.conductor.pruning_lock import LOCK_KEY
 from batuta.conductor.service import open_conductor
 from batuta.messaging import ProcessingState as State
 from batuta.service.database import reading
-from batuta.service.record_archive import read_archive
+from batuta.service.record_archive import ArchiveError, read_archive
 from batuta.service.retention import DAY_S, PruneReport, RetentionRules
 from tests.conductor.graphs import graph_of
 from tests.conductor.harness import UNLIMITED, Harness, OpenLedger
@@ -316,6 +318,50 @@ def test_a_sweep_that_is_killed_loses_no_record_and_archives_none_twice(
     assert counted == Counter(ids)
     assert harness.views.processings({}, 100, None).items == []
     assert not list(folder.rglob("*.part"))
+
+
+@pytest.mark.parametrize("before", range(6))
+def test_a_sweep_that_has_lost_its_lock_drops_no_more(
+    open_ledger: OpenLedger, tmp_path: Path, before: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rules = RULES.model_copy(update={"archive": tmp_path / "archive"})
+    harness = open_ledger(CHAIN)
+    if harness.engine.dialect.name != "postgresql":
+        pytest.skip("SQLite: a lock is lost with its process")
+    for number in range(3):
+        made_chain(harness, f"o{number}")
+    ids = {each.id for each in harness.views.processings({}, 100, None).items}
+    harness.clock.advance(31 * DAY_S)
+    monkeypatch.setattr("batuta.conductor.pruner.in_chunks", lambda each: [[one] for one in each])
+    done: list[str] = []
+
+    async def write(work: Callable[..., T], *args: Any) -> T:
+        if len(done) == before:
+            _end_session_that_locks(harness.engine)
+        found = work(*args)
+        done.append("")
+        return found
+
+    sweep = Pruner(harness.engine, harness.ledger.retention(rules), write).apply()
+    if before < 5:  # it begins, drops three, ends
+        with pytest.raises(ArchiveError, match="that locks what is dropped was lost: "):
+            asyncio.run(sweep)
+        assert len(done) == before
+    else:
+        asyncio.run(sweep)
+    prune(harness, rules)
+    assert harness.views.processings({}, 100, None).items == []
+    assert Counter(each["id"] for each in archive_lines(tmp_path / "archive")) == Counter(ids)
+
+
+def _end_session_that_locks(engine: sa.Engine) -> None:
+    holder = sa.text(
+        "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND objid = :key AND database ="
+        " (SELECT oid FROM pg_database WHERE datname = current_database())"
+    )
+    with engine.connect() as connection:
+        (pid,) = connection.scalars(holder, {"key": LOCK_KEY})
+        assert connection.scalar(sa.select(sa.func.pg_terminate_backend(pid)))
 
 
 def test_two_conductors_prune_while_news_and_repeats_arrive_and_make_each_product_once(

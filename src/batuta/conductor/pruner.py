@@ -1,11 +1,10 @@
 """Dropping what is finished and old in the background, while decisions go on."""
 
 import asyncio
-import fcntl
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final, Protocol, TypeVar
 
@@ -19,8 +18,8 @@ from batuta.conductor.database.retention.dropping import (
     RetentionStore,
     in_chunks,
 )
+from batuta.conductor.pruning_lock import PruningLock, lock_file, lock_server
 from batuta.errors import one_line
-from batuta.private_files import create_private
 from batuta.service.database import UNAVAILABLE
 from batuta.service.operators import Operator
 from batuta.service.record_archive import ArchiveError
@@ -30,8 +29,6 @@ LOG: Final = logging.getLogger(__name__)
 
 RETRY_S: Final = 600.0
 """After so long what could not be archived is tried again, in seconds."""
-_LOCK: Final = 1_618_033_989
-"""Key of the PostgreSQL advisory lock of the conductor that prunes."""
 
 T = TypeVar("T")
 
@@ -101,17 +98,18 @@ class Pruner:
         Raises
         ------
         ArchiveError
-            If the archive cannot be written: what was not archived is not dropped.
+            If the archive cannot be written: what was not archived is not dropped. Or if another
+            conductor may prune by now.
         """
         report = self._new_report(applied=True)
         under_way = await asyncio.to_thread(self._store.batch_under_way)
         if under_way is None and not self._store.rules.drops:
             return await self._with_free_space(report)
-        async with self._turn, self._alone() as alone:
-            if alone:
+        async with self._turn, self._alone() as lock:
+            if lock is not None:
                 number = None if by is None else await self._write(self._record, by)
                 try:
-                    await self._sweep(report)
+                    await self._sweep(report, lock)
                 except ArchiveError as exc:
                     self._problem = str(exc)
                     raise
@@ -125,17 +123,17 @@ class Pruner:
         rules = self._store.rules.model_dump(mode="json", exclude_none=True)
         return self._commands.begin(by, "prune --apply", rules)
 
-    async def _sweep(self, report: PruneReport) -> None:
+    async def _sweep(self, report: PruneReport, lock: PruningLock) -> None:
         if (left := await asyncio.to_thread(self._store.batch_under_way)) is not None:
-            await self._drop(left, report)
+            await self._drop(left, report, lock)
         waiting: list[str] = []
         async for candidates in self._candidates():
             waiting += [each.obs_id for each in candidates]
             if len(waiting) >= BATCH:
-                await self._drop(await self._write(self._store.begin_batch, waiting), report)
+                await self._drop(await self._begin(waiting, lock), report, lock)
                 waiting = []
         if waiting:
-            await self._drop(await self._write(self._store.begin_batch, waiting), report)
+            await self._drop(await self._begin(waiting, lock), report, lock)
         if report.observations:
             LOG.info(
                 "retention: %d observations dropped, with %d processings",
@@ -143,12 +141,15 @@ class Pruner:
                 report.processings,
             )
 
-    async def _drop(self, batch: Batch, report: PruneReport) -> None:
-        snapshots = await asyncio.to_thread(self._store.archive_batch, batch)
+    def _begin(self, obs_ids: list[str], lock: PruningLock) -> Awaitable[Batch]:
+        return self._write(lock.held(self._store.begin_batch), obs_ids)
+
+    async def _drop(self, batch: Batch, report: PruneReport, lock: PruningLock) -> None:
+        snapshots = await asyncio.to_thread(lock.held(self._store.archive_batch), batch)
         changed = False
         for chunk in in_chunks(snapshots):
             began = time.monotonic()
-            gone = await self._write(self._store.drop, chunk, batch.file)
+            gone = await self._write(lock.held(self._store.drop), chunk, batch.file)
             changed |= len(gone) < len(chunk)
             processings = sum(len(each.processings) for each in gone)
             self.observations += len(gone)
@@ -160,8 +161,8 @@ class Pruner:
         if batch.file is None:
             return
         if changed:
-            await asyncio.to_thread(self._store.archive_dropped, batch)
-        await self._write(self._store.end_batch)
+            await asyncio.to_thread(lock.held(self._store.archive_dropped), batch)
+        await self._write(lock.held(self._store.end_batch))
         report.archive.append(batch.file)
 
     async def _candidates(self) -> AsyncIterator[list[Candidate]]:
@@ -171,41 +172,17 @@ class Pruner:
             yield candidates
 
     @asynccontextmanager
-    async def _alone(self) -> AsyncIterator[bool]:
-        """Let no other conductor of the database prune meanwhile; False if one does already.
-
-        The lock goes with its connection, or its open file: a killed conductor holds none.
-        """
+    async def _alone(self) -> AsyncIterator[PruningLock | None]:
+        """Let no other conductor of the database prune meanwhile; None if one does already."""
         if self._engine.dialect.name == "postgresql":
-            lock = await asyncio.to_thread(self._lock_server)
+            lock = await asyncio.to_thread(lock_server, self._engine)
         else:
-            lock = self._lock_file()
+            lock = lock_file(Path(f"{self._engine.url.database}-pruning"))
         try:
-            yield lock is not None
+            yield lock
         finally:
             if lock is not None:
                 await asyncio.to_thread(lock.close)
-
-    def _lock_server(self) -> ExitStack | None:
-        with ExitStack() as stack:
-            connection = stack.enter_context(self._engine.connect())
-            connection = connection.execution_options(isolation_level="AUTOCOMMIT")
-            if not connection.scalar(sa.select(sa.func.pg_try_advisory_lock(_LOCK))):
-                return None
-            # Before the connection goes back to the pool, where it would keep the lock.
-            stack.callback(connection.scalar, sa.select(sa.func.pg_advisory_unlock(_LOCK)))
-            return stack.pop_all()
-
-    def _lock_file(self) -> ExitStack | None:
-        path = Path(f"{self._engine.url.database}-pruning")
-        create_private(path)
-        with ExitStack() as stack:
-            file = stack.enter_context(path.open())
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return None
-            return stack.pop_all()
 
     def _new_report(self, *, applied: bool) -> PruneReport:
         return PruneReport(
