@@ -1,13 +1,16 @@
 """`batuta backup` and `restore`: an orchestra that was lost with its machine."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
 from batuta.cli.app import run
+from batuta.cli.deployment.restore_mark import MARK
 from batuta.conductor.database.schema import MIGRATIONS, metadata
 from batuta.sdb import SdbClient, SdbSettings
+from batuta.sdb.backup import restore_backup
 from batuta.sdb.service import open_sdb
 from batuta.sdb.store import StoreError
 from batuta.service.database import open_database, reading
@@ -99,6 +102,62 @@ def test_a_backup_that_is_cut_between_its_halves_leaves_the_one_before(
         assert run(["backup", backup, *options]) == 1
     assert "the disk is gone" in capsys.readouterr().err
     assert run(["restore", backup, "--file", str(found / "batuta.yaml")]) == 0
+    assert holds_in(found) == 1
+
+
+@pytest.mark.parametrize("is_done", [False, True], ids=["before the sdb", "after the sdb"])
+def test_a_restore_that_is_cut_is_given_again_and_until_then_nothing_starts(
+    lost: Path,
+    found: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    is_done: bool,
+) -> None:
+    backup = str(tmp_path / "copies")
+    assert run(["backup", backup, "--file", str(lost / "batuta.yaml")]) == 0
+    (found / "graph.json").write_text('{"inputs": ["A"], "products": {}}')
+    config = str(found / "batuta.yaml")
+
+    def cut(*arguments: Any) -> None:
+        if is_done:
+            restore_backup(*arguments)
+        raise StoreError("the disk is gone")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("batuta.cli.deployment.restoring.restore_backup", cut)
+        assert run(["restore", backup, "--file", config]) == 1
+    capsys.readouterr()
+    assert run(["up", config]) == 2
+    told = f"a restore was interrupted (accepted: batuta restore {backup}; "
+    assert told in capsys.readouterr().err
+    if is_done:
+        assert run(["restore", backup, "--at", "2100-01-01T00:00", "--file", config]) == 2
+        assert told in capsys.readouterr().err
+    assert holds_in(found) == 0
+    assert run(["restore", backup, "--file", config]) == 0
+    assert (" was restored before" in capsys.readouterr().out) is is_done
+    assert holds_in(found) == 1
+    (copy,) = (found / "batuta-data" / "products" / "sha256").glob("*/*")
+    assert copy.read_bytes() == LARGE
+    assert not (found / "batuta-data" / MARK).exists()
+
+
+def test_nothing_is_restored_if_the_records_of_the_conductor_are_damaged(
+    lost: Path, found: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    backup = tmp_path / "copies"
+    assert run(["backup", str(backup), "--file", str(lost / "batuta.yaml")]) == 0
+    (database,) = (backup / "conductor" / "snapshots").glob("*.db")
+    whole = database.read_bytes()
+    database.write_bytes(whole[:-1] + b"?")
+    options = ["--file", str(found / "batuta.yaml")]
+    assert run(["restore", str(backup), *options]) == 1
+    assert "its bytes have SHA-256" in capsys.readouterr().err
+    assert not (found / "batuta-data" / MARK).exists()
+    database.write_bytes(whole)
+    assert run(["restore", str(backup), "--at", "2100-01-01T00:00", *options]) == 0
     assert holds_in(found) == 1
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from batuta.conductor.backup import back_up_records, restore_records
+from batuta.conductor.backup import back_up_records, fetched_records
 from batuta.conductor.database.schema import MIGRATIONS, metadata
 from batuta.errors import ConfigurationError
 from batuta.service.database import open_database, reading
@@ -49,10 +49,12 @@ def test_all_records_are_restored_on_any_database_and_none_over_others(
     assert sum(map(len, before.values())) > 20
     backup = str(tmp_path / "backup")
     taken = back_up_records(database_url, backup)
-    assert restore_records(restored_url, backup) == taken
-    assert rows_of(restored_url) == before
-    with pytest.raises(ConfigurationError, match="it has records"):
-        restore_records(restored_url, backup)
+    with fetched_records(backup) as fetched:
+        assert fetched.snapshot == taken
+        fetched.restore(restored_url)
+        assert rows_of(restored_url) == before
+        with pytest.raises(ConfigurationError, match="it has records"):
+            fetched.restore(restored_url)
 
 
 def test_the_numbers_of_new_records_follow_those_that_were_restored(
@@ -62,7 +64,8 @@ def test_the_numbers_of_new_records_follow_those_that_were_restored(
     with open_database(database_url, MIGRATIONS) as engine:
         fill(engine)
     back_up_records(database_url, str(tmp_path / "backup"))
-    restore_records(restored_url, str(tmp_path / "backup"))
+    with fetched_records(str(tmp_path / "backup")) as fetched:
+        fetched.restore(restored_url)
     with open_database(restored_url, MIGRATIONS) as engine, engine.begin() as connection:
         last = connection.scalar(sa.select(sa.func.max(holds.c.number)))
         assert last is not None

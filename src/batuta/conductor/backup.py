@@ -1,6 +1,9 @@
 """Backups of a conductor's records, taken while it runs, and a database made anew from one."""
 
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -13,8 +16,8 @@ from batuta.service.database import open_database, reading
 from batuta.service.database_copy import (
     copy_from_sqlite,
     copy_to_sqlite,
+    is_empty,
     require_database,
-    require_empty,
 )
 
 _COUNTED: Final = {"conductor_counts", "conductor_observations"}
@@ -61,36 +64,50 @@ def delete_older_records(destination: str, keep: int) -> None:
         open_snapshots(destination, "DESTINATION", Snapshot).delete_older(keep)
 
 
-def restore_records(database_url: str, source: str, at: datetime | None = None) -> Snapshot:
-    """Make the database of a conductor from the newest snapshot that was taken by `at`.
+@dataclass(frozen=True)
+class FetchedRecords:
+    """A snapshot that was fetched and verified."""
+
+    snapshot: Snapshot
+    database: Path
+
+    def restore(self, database_url: str) -> None:
+        """Make the database of a conductor from it, in one transaction.
+
+        Raises
+        ------
+        ConfigurationError
+            If the database has records.
+        DatabaseError
+            If it cannot be used.
+        """
+        with (
+            open_database(f"sqlite:///{self.database}", MIGRATIONS) as records,
+            open_database(database_url, MIGRATIONS) as target,
+        ):
+            copy_from_sqlite(records, target, TABLES)
+
+
+@contextmanager
+def fetched_records(source: str, at: datetime | None = None) -> Iterator[FetchedRecords]:
+    """Fetch the newest snapshot that was taken by `at`, for as long as the block.
 
     Raises
     ------
     ConfigurationError
-        If there is no such snapshot, or the database has records.
-    DatabaseError, StoreError
-        If one of them cannot be used.
+        If there is no such snapshot.
+    StoreError
+        If it cannot be read, or is damaged.
     """
     snapshots = open_snapshots(source, "SOURCE", Snapshot)
     snapshot = latest(snapshots, source, at)
     with tempfile.TemporaryDirectory() as scratch:
         database = Path(scratch, "conductor.db")
         snapshots.fetch(snapshot, database)
-        with (
-            open_database(f"sqlite:///{database}", MIGRATIONS) as records,
-            open_database(database_url, MIGRATIONS) as target,
-        ):
-            copy_from_sqlite(records, target, TABLES)
-    return snapshot
+        yield FetchedRecords(snapshot, database)
 
 
-def require_no_records(database_url: str) -> None:
-    """Refuse the database of a conductor that has records.
-
-    Raises
-    ------
-    ConfigurationError
-        If it has any.
-    """
+def has_records(database_url: str) -> bool:
+    """Return whether the database of a conductor has any; raises as `open_database`."""
     with open_database(database_url, MIGRATIONS) as engine, reading(engine) as connection:
-        require_empty(connection, TABLES)
+        return not is_empty(connection, TABLES)

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
+from batuta.credentials import without_password
 from batuta.errors import ConfigurationError, one_line
 from batuta.service.committer import lock_writers
 from batuta.service.database import DatabaseError, open_database, reading
@@ -107,11 +108,28 @@ def require_empty(connection: sa.Connection, tables: Sequence[sa.Table]) -> None
     ConfigurationError
         If it has any.
     """
-    if any(connection.scalar(sa.select(sa.exists().select_from(each))) for each in tables):
-        shown = connection.engine.url.render_as_string(hide_password=True)
+    url = connection.engine.url.render_as_string(hide_password=False)
+    refuse_records(url, found=not is_empty(connection, tables))
+
+
+def refuse_records(url: str, *, found: bool) -> None:
+    """Refuse a database in which records were found.
+
+    Raises
+    ------
+    ConfigurationError
+        If they were.
+    """
+    if found:
         raise ConfigurationError(
-            f"--database-url {shown}: it has records (accepted: a database without)"
+            f"--database-url {without_password(url)}: it has records (accepted: a database without)"
         )
+
+
+def is_empty(connection: sa.Connection, tables: Sequence[sa.Table]) -> bool:
+    """Return whether a database has no rows in any of `tables`."""
+    exist = (sa.select(sa.exists().select_from(each)) for each in tables)
+    return not any(map(connection.scalar, exist))
 
 
 def _copy_tables(source: sa.Connection, target: sa.Connection, tables: Sequence[sa.Table]) -> None:

@@ -47,7 +47,7 @@ def restore(
     Prints a line for each record whose bytes the backup does not have; the exit code is 1 if there
     is any.
     """
-    from batuta.cli.deployment.backups import put_back  # noqa: PLC0415  for --help to be fast
+    from batuta.cli.deployment.restoring import put_back  # noqa: PLC0415  for --help to be fast
 
     if not put_back(config, source, at):
         raise typer.Exit(1)

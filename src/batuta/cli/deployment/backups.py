@@ -3,7 +3,6 @@
 import time
 from contextlib import chdir
 from dataclasses import dataclass
-from datetime import datetime
 from functools import partial
 from pathlib import Path
 
@@ -12,16 +11,9 @@ from batuta.cli.deployment.plan import OrchestraConfig
 from batuta.cli.options import read_document
 from batuta.cli.output import echo
 from batuta.cli.requests.archive_lines import copied_parts, moment_of, print_finding
-from batuta.cli.requests.times import read_moment
-from batuta.conductor.backup import (
-    back_up_records,
-    delete_older_records,
-    require_no_records,
-    restore_records,
-)
-from batuta.sdb.backup import BackupOptions, RestoreOptions, restore_backup, take_backup
+from batuta.conductor.backup import back_up_records, delete_older_records
+from batuta.sdb.backup import BackupOptions, take_backup
 from batuta.sdb.settings import SdbSettings, store_folder
-from batuta.service.folder_lock import lock_folder
 from batuta.validation import validated
 
 
@@ -49,7 +41,7 @@ def back_up(config: Path, destination: str, keep: int | None) -> bool:
     DatabaseError, StoreError
         If one of them cannot be used.
     """
-    places = _places(config, destination)
+    places = places_of(config, destination)
     options = BackupOptions(destination=places.sdb_backup, keep=keep)
     started = time.monotonic()
     with chdir(places.folder):
@@ -66,52 +58,8 @@ def back_up(config: Path, destination: str, keep: int | None) -> bool:
     return not result.copied.missing
 
 
-def put_back(config: Path, source: str, at: str | None) -> bool:
-    """Restore the sdb, then the conductor's records that are not newer, and print what was done.
-
-    Parameters
-    ----------
-    config : Path
-        The configuration of ``batuta up``.
-    source : str
-        The backup.
-    at : str or None
-        The moment that is restored, as it was given on the command line; by default the last.
-
-    Returns
-    -------
-    bool
-        Whether the backup has all files.
-
-    Raises
-    ------
-    ConfigurationError
-        If there is no such snapshot, or the orchestra has records, or runs.
-    DatabaseError, StoreError
-        If one of them cannot be used.
-    """
-    moment = read_moment("--at", at)
-    by = None if moment is None else datetime.fromisoformat(moment)
-    places = _places(config, source)
-    refusal = f"data_dir {places.data_dir}: an orchestra is running in it"
-    started = time.monotonic()
-    with chdir(places.folder), lock_folder(places.data_dir, refusal):
-        require_no_records(places.conductor_url)
-        options = RestoreOptions(source=places.sdb_backup, at=by)
-        result = restore_backup(places.sdb, options, partial(print_finding, as_json=False))
-        # Records that are newer would believe in products that the sdb does not have.
-        by = result.snapshot.taken
-        conductor = restore_records(places.conductor_url, places.conductor_backup, by)
-    duration_s = time.monotonic() - started
-    taken = moment_of(result.snapshot.taken)
-    echo("; ".join([f"sdb: restored snapshot {taken}", *copied_parts(result.copied, duration_s)]))
-    echo(f"conductor: restored snapshot {moment_of(conductor.taken)}")
-    echo("start it with batuta up, then compare: batuta reconcile, batuta reconcile --apply")
-    return not result.copied.missing
-
-
 @dataclass(frozen=True)
-class _Places:
+class BackupPlaces:
     """Where an orchestra keeps what it cannot make again, and where its backup is."""
 
     folder: Path
@@ -122,7 +70,14 @@ class _Places:
     sdb_backup: str
 
 
-def _places(config: Path, backup_url: str) -> _Places:
+def places_of(config: Path, backup_url: str) -> BackupPlaces:
+    """Return the places of the orchestra of a configuration, and of its backup.
+
+    Raises
+    ------
+    ConfigurationError
+        If the configuration is not valid.
+    """
     given = validated(OrchestraConfig, read_document(config), source=str(config))
     folder = config.resolve().parent
     data_dir = (folder / given.data_dir).resolve()
@@ -131,7 +86,7 @@ def _places(config: Path, backup_url: str) -> _Places:
     # Relative ones are to be of this folder, and not of that of the configuration.
     there = store_folder(backup_url)
     there_url = backup_url.rstrip("/") if there is None else str(there)
-    return _Places(
+    return BackupPlaces(
         folder,
         data_dir,
         str(conductor["database_url"]),

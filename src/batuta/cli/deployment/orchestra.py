@@ -10,6 +10,7 @@ from typing import Final
 import httpx
 
 from batuta.cli.deployment.plan import BoundService, DeploymentPlan, OrchestraConfig
+from batuta.cli.deployment.restore_mark import refuse_interrupted
 from batuta.cli.deployment.supervisor import ProgramError, Supervisor, supervising
 from batuta.graph import read_graph
 from batuta.pipeline.settings import PipelineSettings
@@ -74,6 +75,7 @@ async def running_plan(
     # The clients of this process look at the services too.
     trust(plan.tls.ca)
     with plan, lock_folder(plan.data_dir, _folder_in_use(plan)):
+        refuse_interrupted(plan.data_dir)
         async with supervising(plan.data_dir / "logs", report) as supervisor:
             yield await _start_all(plan, supervisor)
 

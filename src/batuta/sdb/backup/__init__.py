@@ -12,7 +12,13 @@ So a snapshot, with the bytes beside it, is an sdb: ``batuta sdb check`` verifie
 """
 
 from batuta.sdb.backup.backup import BackupOptions, BackupResult, take_backup
-from batuta.sdb.backup.restore import RestoreOptions, RestoreResult, restore_backup
+from batuta.sdb.backup.restore import (
+    RestoreOptions,
+    RestoreResult,
+    find_snapshot,
+    has_products,
+    restore_backup,
+)
 from batuta.sdb.backup.snapshots import SdbSnapshot, Snapshot, open_snapshots
 
 __all__ = [
@@ -22,6 +28,8 @@ __all__ = [
     "RestoreResult",
     "SdbSnapshot",
     "Snapshot",
+    "find_snapshot",
+    "has_products",
     "open_snapshots",
     "restore_backup",
     "take_backup",

@@ -14,7 +14,7 @@ from batuta.sdb.settings import SdbSettings
 from batuta.sdb.store import open_store
 from batuta.sdb.tables import METADATA, MIGRATIONS
 from batuta.service.database import open_database, reading
-from batuta.service.database_copy import copy_from_sqlite, require_empty
+from batuta.service.database_copy import copy_from_sqlite, is_empty, require_empty
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +43,17 @@ class RestoreResult:
 
     snapshot: SdbSnapshot
     copied: CopySummary
+
+
+def find_snapshot(source: str, at: datetime | None = None) -> SdbSnapshot:
+    """Return the newest snapshot of a backup that was taken by `at`; raises as `restore_backup`."""
+    return latest(open_snapshots(source, "SOURCE", SdbSnapshot), source, at)
+
+
+def has_products(settings: SdbSettings) -> bool:
+    """Return whether the database of an sdb has any records; raises as `open_database`."""
+    with open_database(settings.database_url, MIGRATIONS) as engine, reading(engine) as connection:
+        return not is_empty(connection, METADATA.sorted_tables)
 
 
 def restore_backup(
