@@ -48,7 +48,7 @@ def check_tiles(page: Page, watched: Watched, number: str, board: TileBoard) -> 
 
     # The bar of progress comes with activity, which a scripted pipeline does not publish.
     def with_progress(route: Any) -> None:
-        answer = route.fetch()
+        answer = route.fetch(max_retries=3)  # a connection that was kept may just be closed
         route.fulfill(response=answer, json=answer.json() | {"progress": {"done": 1, "total": 16}})
 
     page.route(re.compile(f"/api/conductor/processings/{number}$"), with_progress)

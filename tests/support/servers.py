@@ -1,21 +1,40 @@
 """Real servers for tests: NATS, and PostgreSQL, each on a free port of this machine."""
 
+import itertools
+import os
 import shutil
 import socket
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
 from batuta.messaging.server import server_command
 from tests.support.waiting import eventually_sync
 
+_FIRST_PORT: Final = 10_000
+_PORTS: Final = 2_000
+"""Of each process that runs tests. Together below those that connections are given, and whoever
+asks for any: Linux begins at 32,768."""
+_PROCESSES: Final = 11
+_numbers = itertools.count(os.getpid())
+
 
 def free_port() -> int:
-    """Return a port that nothing listens on now."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
+    """Return a port that nothing listens on now.
+
+    It is told only later to the server that is to listen on it: no other one is given it meanwhile.
+    """
+    process = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % _PROCESSES
+    for _ in range(_PORTS):
+        port = _FIRST_PORT + process * _PORTS + next(_numbers) % _PORTS
+        with socket.socket() as sock:
+            try:
+                sock.bind(("127.0.0.1", port))
+            except OSError:  # somebody has it
+                continue
+            return port
+    raise AssertionError(f"no port of {_PORTS} is free")
 
 
 def answers(port: int) -> bool:
