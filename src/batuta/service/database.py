@@ -210,9 +210,8 @@ def _parse_url(url: str) -> sa.URL:
 
 def _migrate(engine: sa.Engine, migrations: Path) -> None:
     try:
-        with reading(engine) as connection:
-            if current_version(connection, migrations) == latest_version(migrations):
-                return
+        if _is_current(engine, migrations):
+            return
         with engine.begin() as connection:
             if engine.dialect.name == "postgresql":
                 # Services that start together must migrate one after the other.
@@ -220,6 +219,20 @@ def _migrate(engine: sa.Engine, migrations: Path) -> None:
             upgrade(connection, migrations)
     except SQLAlchemyError as exc:
         raise database_error(engine, exc) from exc
+
+
+def _is_current(engine: sa.Engine, migrations: Path) -> bool:
+    """Return whether a database has the latest schema; refuse one that has a newer one."""
+    latest = latest_version(migrations)
+    with reading(engine) as connection:
+        current = current_version(connection, migrations)
+    if current is not None and current > latest:
+        shown = without_password(engine.url.render_as_string(hide_password=True))
+        raise DatabaseError(
+            f"database {shown}: its schema has version {current}, of a newer Batuta (accepted: up"
+            f" to {latest})"
+        )
+    return current == latest
 
 
 def _first(group: BaseExceptionGroup[Any]) -> Any:
