@@ -23,6 +23,15 @@ async def test_a_command_that_cannot_be_started_is_told() -> None:
         await run_command(["/nonexistent/squeue"], 60)
 
 
+async def test_what_a_command_leaves_in_a_session_of_its_own_is_not_waited_for(
+    tmp_path: Path,
+) -> None:
+    left = f"setsid sleep 1000 & echo $! > {tmp_path}/child; echo done"
+    done = await asyncio.wait_for(run_command(["sh", "-c", left], 60), 30)
+    assert done == CommandEnd(0, "done\n", "")
+    psutil.Process(int((tmp_path / "child").read_text())).kill()
+
+
 async def test_of_a_command_that_takes_too_long_all_that_it_started_is_killed(
     tmp_path: Path,
 ) -> None:

@@ -3,10 +3,11 @@
 import asyncio
 import os
 import signal
-from asyncio.subprocess import DEVNULL, PIPE
+import tempfile
+from asyncio.subprocess import DEVNULL
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 
 class CommandEnd(NamedTuple):
@@ -18,10 +19,10 @@ class CommandEnd(NamedTuple):
 
 
 async def run_command(command: Sequence[str], timeout_s: float) -> CommandEnd:
-    """Run a command without an input.
+    """Run a command without an input, until it ends.
 
-    Its session is its own: if it is not waited for any longer, all that it started is killed, as
-    those that a wrapper script runs would hold its output open for as long as they live.
+    Its session is its own: when it is not waited for any longer, what it started there is killed.
+    What it left in another session, and holds its output open, is not waited for.
 
     Raises
     ------
@@ -30,18 +31,32 @@ async def run_command(command: Sequence[str], timeout_s: float) -> CommandEnd:
     TimeoutError
         If it has not ended in time, in seconds.
     """
-    process = await asyncio.create_subprocess_exec(
-        *command, stdin=DEVNULL, stdout=PIPE, stderr=PIPE, start_new_session=True
-    )
-    try:
-        async with asyncio.timeout(timeout_s):
-            output, errors = await process.communicate()
-    except (TimeoutError, asyncio.CancelledError):
-        with suppress(ProcessLookupError):  # all have ended
-            os.killpg(process.pid, signal.SIGKILL)
-        # What is left in its pipes is read: before that, its end is not told.
-        await asyncio.shield(process.communicate())
-        raise
-    return CommandEnd(
-        process.returncode or 0, output.decode(errors="replace"), errors.decode(errors="replace")
-    )
+    with _captured() as output, _captured() as errors:
+        process = await asyncio.create_subprocess_exec(
+            *command, stdin=DEVNULL, stdout=output, stderr=errors, start_new_session=True
+        )
+        try:
+            async with asyncio.timeout(timeout_s):
+                code = await process.wait()
+        except (TimeoutError, asyncio.CancelledError):
+            with suppress(ProcessLookupError):  # all have ended
+                os.killpg(process.pid, signal.SIGKILL)
+            await asyncio.shield(process.wait())
+            raise
+        return CommandEnd(code, _text_of(output), _text_of(errors))
+
+
+def _captured() -> IO[bytes]:
+    """Return a file that a command prints to: in memory where the system can (Linux).
+
+    Unlike a pipe, it is read once the command has ended, whoever holds it open; and no full disk
+    cuts it short.
+    """
+    if hasattr(os, "memfd_create"):
+        return os.fdopen(os.memfd_create("captured"), "w+b")
+    return tempfile.TemporaryFile()
+
+
+def _text_of(printed: IO[bytes]) -> str:
+    printed.seek(0)
+    return printed.read().decode(errors="replace")

@@ -37,19 +37,25 @@ if __name__ == "__main__":
 """
 
 
-def test_a_program_without_logging_shows_its_warnings_one_line_each(tmp_path: Path) -> None:
-    (tmp_path / "trouble").touch()
-    script = tmp_path / "program.py"
-    script.write_text(PROGRAM)
+def shown_by(folder: Path, program: str, argument: str) -> str:
+    """Run a program; return what it shows on its standard error."""
+    script = folder / "program.py"
+    script.write_text(program)
     done = subprocess.run(
-        [sys.executable, str(script), str(tmp_path)],
+        [sys.executable, str(script), argument],
         env={"PYTHONPATH": PYTHON_PATH},
         check=True,
         capture_output=True,
         text=True,
         timeout=100,
     )
-    lines = done.stderr.splitlines()
+    return done.stderr
+
+
+def test_a_program_without_logging_shows_its_warnings_one_line_each(tmp_path: Path) -> None:
+    (tmp_path / "trouble").touch()
+    shown = shown_by(tmp_path, PROGRAM, str(tmp_path))
+    lines = shown.splitlines()
     assert any(
         line.startswith("batuta: tiles[0, 3] is retried: WorkerLostError: ")
         and "signal 9" in line
@@ -60,7 +66,7 @@ def test_a_program_without_logging_shows_its_warnings_one_line_each(tmp_path: Pa
     assert any(line.startswith(failed) for line in lines)
     assert any("tiles[0, 4] is retried: TaskTimeoutError: killed" in line for line in lines)
     assert "batuta: 6 of 20 tiles failed:" in lines
-    assert "Traceback" not in done.stderr
+    assert "Traceback" not in shown
     assert all(line.startswith(("batuta: ", "  tiles[0, ")) for line in lines)
     log = (tmp_path / "batuta.log").read_text()
     assert "WARNING [process " in log
@@ -90,20 +96,10 @@ if __name__ == "__main__":
 def test_a_run_without_a_folder_shows_no_tracebacks_of_its_workers(
     tmp_path: Path, mode: str
 ) -> None:
-    script = tmp_path / "program.py"
-    script.write_text(WITHOUT_FOLDER)
-    done = subprocess.run(
-        [sys.executable, str(script), mode],
-        env={"PYTHONPATH": PYTHON_PATH},
-        check=True,
-        capture_output=True,
-        text=True,
-        timeout=100,
-    )
-    told = done.stderr.splitlines()
+    told = shown_by(tmp_path, WITHOUT_FOLDER, mode).splitlines()
     assert len([line for line in told if "is retried: ValueError: no light on" in line]) == 2
     assert len([line for line in told if "] failed: ValueError: no light on" in line]) == 2
-    assert all(line.startswith(("batuta: ", "  tiles[0, ")) for line in told), done.stderr
+    assert all(line.startswith(("batuta: ", "  tiles[0, ")) for line in told), told
 
 
 class Terminal(io.StringIO):

@@ -342,7 +342,7 @@ def test_a_drawing_that_took_too_long_is_tried_again_after_a_time(
 
 
 def _slow_down(patched: pytest.MonkeyPatch) -> None:
-    """Have each drawing take longer than it may."""
+    """Give each drawing less time than it takes."""
     draw = Drawer.draw
 
     async def slowly(_self: Drawer, kind: Kind, path: Path) -> bytes:

@@ -264,6 +264,17 @@ def test_a_run_whose_first_tiles_are_all_refused_computes_no_others(
     assert events.seen[-1] == RunEnded(done=0, failed=4, total=48)
 
 
+def test_a_run_that_is_to_continue_computes_the_others_and_raises_nothing(
+    tmp_path: Path, dem: Path
+) -> None:
+    events = Events()
+    mode = {**WORKERS, "on_tile_failure": "continue"}
+    out = tmp_path / "a.tif"
+    map_tiles(lambda z: z[:-1], dem, out=out, tile=5, mode=mode, observers=[events])
+    assert events.seen[-1] == RunEnded(done=0, failed=48, total=48)
+    assert not out.exists()
+
+
 def test_a_tile_that_is_refused_once_others_are_saved_costs_no_other(
     tmp_path: Path, dem: Path
 ) -> None:

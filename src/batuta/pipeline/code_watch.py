@@ -108,7 +108,7 @@ class CodeWatcher:
         return True
 
     def _differences(self, generation: Generation) -> str:
-        """Tell of products and inputs that are not those at the start."""
+        """Describe which products and inputs are declared otherwise than at the start."""
         before = {name: spec.interface for name, spec in self._original.specs.items()}
         after = {name: spec.interface for name, spec in generation.specs.items()}
         names = [name for name in {**before, **after} if before.get(name) != after.get(name)]

@@ -210,24 +210,25 @@ def _parse_url(url: str) -> sa.URL:
 
 def _migrate(engine: sa.Engine, migrations: Path) -> None:
     try:
-        if _is_current(engine, migrations):
-            return
+        with reading(engine) as connection:
+            if _is_current(connection, migrations):
+                return
         with engine.begin() as connection:
             if engine.dialect.name == "postgresql":
                 # Services that start together must migrate one after the other.
                 connection.execute(sa.text("SELECT pg_advisory_xact_lock(2718281828)"))
-            upgrade(connection, migrations)
+            # One of them may be of a newer version.
+            if not _is_current(connection, migrations):
+                upgrade(connection, migrations)
     except SQLAlchemyError as exc:
         raise database_error(engine, exc) from exc
 
 
-def _is_current(engine: sa.Engine, migrations: Path) -> bool:
+def _is_current(connection: sa.Connection, migrations: Path) -> bool:
     """Return whether a database has the latest schema; refuse one that has a newer one."""
-    latest = latest_version(migrations)
-    with reading(engine) as connection:
-        current = current_version(connection, migrations)
+    current, latest = current_version(connection, migrations), latest_version(migrations)
     if current is not None and current > latest:
-        shown = without_password(engine.url.render_as_string(hide_password=True))
+        shown = without_password(connection.engine.url.render_as_string(hide_password=True))
         raise DatabaseError(
             f"database {shown}: its schema has version {current}, of a newer Batuta (accepted: up"
             f" to {latest})"

@@ -280,8 +280,10 @@ class TileRun:
     @contextmanager
     def _orchestrator(self, folder: Path | None) -> Iterator[Orchestrator]:
         LOG.info("%s: %s", self.call.name, self.plan)
-        observers = [*self.options.observers, MemoryWatch(self.plan), FirstTilesWatch()]
         conf = self.options.configuration()
+        observers = [*self.options.observers, MemoryWatch(self.plan)]
+        if conf.get("on_tile_failure") != "continue":
+            observers.append(FirstTilesWatch())
         try:
             with self.options.open_orchestrator(conf, folder, observers=observers) as orchestrator:
                 yield orchestrator

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from batuta.cli.deployment.places import conductor_places, sdb_places
 from batuta.cli.deployment.plan import OrchestraConfig
+from batuta.cli.deployment.restore_mark import refuse_interrupted
 from batuta.cli.options import read_document
 from batuta.cli.output import echo
 from batuta.cli.requests.archive_lines import copied_parts, moment_of, print_finding
@@ -37,12 +38,15 @@ def back_up(config: Path, destination: str, keep: int | None) -> bool:
     Raises
     ------
     ConfigurationError
-        If there is nothing to back up, or no place to back up to.
+        If there is nothing to back up, or no place to back up to; or if a restore of the orchestra
+        was interrupted.
     DatabaseError, StoreError
         If one of them cannot be used.
     """
     places = places_of(config, destination)
     options = BackupOptions(destination=places.sdb_backup, keep=keep)
+    # Night after night, it would replace what the restore is to be continued from.
+    refuse_interrupted(places.data_dir)
     started = time.monotonic()
     with chdir(places.folder):
         # First: so the sdb has all that these records know of, and what came since.

@@ -1,4 +1,4 @@
-"""An orchestra that is made anew from a backup, in one piece: both of its databases, or neither."""
+"""An orchestra that is made anew from a backup; it starts once both of its databases are whole."""
 
 import time
 from contextlib import chdir
@@ -91,7 +91,8 @@ def _restore_sdb(places: BackupPlaces, begun: RestoreUnderWay) -> bool:
     """Restore the sdb, unless that was done; return whether the backup has all of its files."""
     if has_products(places.sdb):
         # All records were committed at once: it is whole, and what was missing was told then.
-        echo(f"sdb: snapshot {moment_of(begun.taken)} was restored before")
+        taken = moment_of(begun.taken)
+        echo(f"sdb: snapshot {taken} was restored before; batuta sdb check tells what it lacks")
         return True
     options = RestoreOptions(source=places.sdb_backup, at=begun.taken)
     started = time.monotonic()

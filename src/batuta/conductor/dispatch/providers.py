@@ -126,7 +126,7 @@ class Providers:
         return _told(answer, record.id, record.attempt, interface=shown)
 
     async def stop(self, record: ProcessingRecord | Stop) -> StopAnswer:
-        """Tell a pipeline to stop a processing; one that cannot stop any has answered, too."""
+        """Ask a pipeline to stop a processing; that it supports no stopping is an answer, too."""
         try:
             await self._ask(record, "DELETE")
         except ServiceError as exc:

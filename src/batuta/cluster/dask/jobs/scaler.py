@@ -138,7 +138,7 @@ class JobScaler:
                 await self._cancel(name, jobs[name].job_id)
 
     def _check_hopeless(self, statuses: dict[str, BatchJobStatus]) -> None:
-        """Give up once no batch job could ever start, several polls in a row."""
+        """Raise after several polls in a row in which no batch job can ever start."""
         hopeless = bool(statuses) and all(each.never_starts for each in statuses.values())
         self._hopeless_polls = self._hopeless_polls + 1 if hopeless else 0
         if self._hopeless_polls >= MAX_HOPELESS_POLLS:
